@@ -1,0 +1,1 @@
+"""The database: snapshot, dump, load, swap, and which client binaries to run."""

@@ -1,0 +1,1 @@
+"""The documents: inventory of a bucket, copy into the store, restore."""

@@ -1,0 +1,1 @@
+"""Where we run: GitHub Actions, Cloud Foundry, a terminal; and what their environments say."""

@@ -1,0 +1,1 @@
+"""One module an operation; each reads from top to bottom as the list of its steps."""

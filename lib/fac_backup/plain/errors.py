@@ -1,0 +1,72 @@
+"""Errors as people meet them: one line that says what happened, what state things are in now, and what to do next.
+
+The exit codes are part of the command line's contract (docs/format.md, "Exit codes").
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+TARGET_AS_BEFORE = "Nothing was changed."
+
+
+class FacBackupError(Exception):
+    """A failure that is told to the operator in one line, and nothing else.
+
+    ``what`` happened, the ``state`` things are in now, and what to do ``next_step``. Each is a sentence that carries no
+    secret and no row of data. Exit code 1: failed, the target is as it was before.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, *, state: str = TARGET_AS_BEFORE, next_step: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.state = state
+        self.next_step = next_step
+
+    def line(self) -> str:
+        """The one line for the operator: control characters become spaces, whatever they came from."""
+        parts = [part.strip() for part in (self.what, self.state, self.next_step) if part.strip()]
+        text = " ".join(part if part[-1] in ".!?" else part + "." for part in parts)
+        return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+class FailedError(FacBackupError):
+    """The operation failed and the target is as before (also: interrupted, and put back). Exit code 1."""
+
+
+class UsageError(FacBackupError):
+    """Wrong usage, a missing setting or an invalid matrix. Exit code 2."""
+
+    exit_code = 2
+
+
+class RefusedError(FacBackupError):
+    """The policy says no: path, person, confirmation, marker. Exit code 3."""
+
+    exit_code = 3
+
+
+class NoSuchBackupError(FacBackupError):
+    """The backup id names no complete backup of that store. Exit code 4."""
+
+    exit_code = 4
+
+
+class IntegrityError(FacBackupError):
+    """Something read from the bucket is not what the manifest says it is. Exit code 5."""
+
+    exit_code = 5
+
+
+class LockedError(FacBackupError):
+    """Somebody else works on this store, or our own lease was lost. Exit code 6."""
+
+    exit_code = 6
+
+
+class ActNowError(FacBackupError):
+    """The operation failed after the target was touched, and a person must act now. Exit code 7."""
+
+    exit_code = 7

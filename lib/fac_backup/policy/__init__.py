@@ -1,0 +1,1 @@
+"""The policy: matrix, authorization, retention. Pure functions over plain data; no I/O."""

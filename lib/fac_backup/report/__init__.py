@@ -1,0 +1,1 @@
+"""What people see: tables, the step summary, progress, the catalog page."""

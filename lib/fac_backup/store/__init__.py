@@ -1,0 +1,1 @@
+"""The store: bucket access, pieces, manifests, catalog, locks."""

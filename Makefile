@@ -1,0 +1,38 @@
+# make help shows the targets.
+PYTHON ?= python3
+PYTEST_ARGS ?=
+WORKERS ?= 3
+BIN := .venv/bin
+
+.PHONY: help setup demo test lint bench torture lock generate clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup:  ## make .venv; as root on Debian also install PostgreSQL 15, pgbouncer and what else the tests run
+	@PYTHON=$(PYTHON) bash tools/setup.sh
+
+demo: setup  ## the whole cycle on real servers, through the composite actions, with act
+	@$(BIN)/python -m tests.demo
+
+test: setup lint  ## everything that must hold, on real servers (under 15 minutes on 2 cores)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+
+lint: setup  ## types, style, workflows
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: setup  ## side by side with what users would run instead (BENCH_SCALE=0.1 for a quick one)
+	@$(BIN)/python -m benchmarks.run
+
+torture: setup  ## kills, network faults, flipped bytes (TORTURE_RUNS scales it; seeds are printed)
+	@$(BIN)/python -m tests.torture
+
+generate: setup  ## everything that is made from something else: schema, aliases, tables of inputs
+	@$(BIN)/python tools/generate.py
+
+lock: setup  ## renew both locks with hashes
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 -c requirements.lock pyproject.toml --group test -o requirements-test.lock
+
+clean:  ## remove what setup and the tests made
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build

@@ -63,7 +63,7 @@ class S3Server:
              f"-volume.port={ports['volume']}", f"-volume.port.grpc={free_port()}",
              f"-filer.port={ports['filer']}", f"-filer.port.grpc={free_port()}",
              f"-s3.port={self.port}", f"-s3.port.grpc={free_port()}", f"-s3.config={config}",
-             "-s3.port.iceberg=0",
+             "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.iam.readOnly=false",
              "-volume.max=1000", "-master.volumeSizeLimitMB=128", "-master.telemetry=false"],
             cwd=self.directory, stdout=log, stderr=log, env=env, start_new_session=True,
         )  # fmt: skip

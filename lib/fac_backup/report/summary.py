@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 
 from fac_backup.plain.text import duration, for_html, for_markdown, one_line, plural, size
 from fac_backup.report import words
-from fac_backup.report.views import BackupRow, CheckRow, Form, Outcome, PlanRow, SpaceView, forms_for
+from fac_backup.report.views import BackupRow, CheckRow, Fact, Form, Outcome, PlanRow, SpaceView, forms_for
 
 RUNBOOK = "https://github.com/fac/backup-actions/blob/main/docs/operations.md"
 MAX_ROWS = 200
 MAX_TEXT = 1000
 STRUCK_OUT = "(not shown)"
+ID_LABELS = {"backup": "Its id", "restore": "From the backup", "authorize": "For the backup"}
 
 
 def render(
@@ -35,10 +36,10 @@ def render(
     if outcome.failure:
         parts.append(_failure(outcome, runbook))
     if outcome.backup_id:
-        parts.append(_code(outcome.backup_id))
+        parts.append(f"{ID_LABELS.get(outcome.operation, 'Backup')}:\n\n{_code(outcome.backup_id)}")
     shown = [fact for fact in outcome.facts if not (public and fact.private)]
     if shown:
-        parts.append(_table(("", ""), [(f"**{_text(fact.what)}**", _text(fact.value)) for fact in shown]))
+        parts.append(facts(shown))
     parts += [_alert("WARNING", [_text(warning, MAX_TEXT)]) for warning in outcome.warnings]
     if outcome.checks:
         parts.append(checks(outcome.checks))
@@ -68,6 +69,12 @@ def strike_out(text: str, hidden: Iterable[str]) -> str:
         for form in (name, _text(name, MAX_TEXT), for_html(name)):
             text = text.replace(form, STRUCK_OUT)
     return text
+
+
+def facts(rows: Sequence[Fact]) -> str:
+    """What was done, as two columns. HTML, because a Markdown table cannot do without an (empty) header."""
+    lines = [f'<tr><th align="left">{_text(row.what)}</th><td>{_text(row.value, MAX_TEXT)}</td></tr>' for row in rows]
+    return "\n".join(["<table>", *lines, "</table>"])
 
 
 def forms(rows: Sequence[Form]) -> str:
@@ -130,7 +137,7 @@ def space(view: SpaceView, now: datetime) -> str:
     parts.append(f"{plural(len(view.backups), 'backup')}{stored}.")
     parts.append(
         _table(
-            ("backup", "age", "database", "documents", "new", "restore to", "kept"),
+            ("backup", "age", "database", "documents", "restore to", "kept", "remarks"),
             [_backup(row, now) for row in view.backups],
             MAX_ROWS,
         )
@@ -144,16 +151,17 @@ def space(view: SpaceView, now: datetime) -> str:
 
 
 def _backup(row: BackupRow, now: datetime) -> tuple[str, ...]:
-    special = [_text(flag, MAX_TEXT) for flag in words.flags(row, now)]
-    notes = [f"<sub>{text}</sub>" for text in ([_text(row.note)] if row.note else []) + special]
+    remarks = [_text(flag, MAX_TEXT) for flag in words.flags(row, now)] + ([_text(row.note)] if row.note else [])
     return (
-        "<br>".join([_inline(row.id), *notes]),
-        words.age(row.age_seconds),
-        size(row.database_bytes),
-        words.documents(row),
-        size(row.uploaded_bytes),
-        _text(words.targets(row), MAX_TEXT),
+        _inline(row.id),
+        _unbroken(words.age(row.age_seconds)),
+        _unbroken(size(row.database_bytes)),
+        f"{_unbroken(size(row.documents_bytes))} ({row.documents_count:,})",
+        "<br>".join(_text(words.target_briefly(to)) for to in row.restorable_to)
+        if not row.damaged and row.signed is not False and row.restorable_to
+        else _text(words.targets(row)),
         _text(words.until(row, now), MAX_TEXT),
+        "<br>".join(remarks),
     )
 
 
@@ -203,6 +211,11 @@ def _text(text: str, limit: int = 200) -> str:
 def _inline(text: str) -> str:
     """Outside text in a monospaced font."""
     return f"<code>{for_markdown(text)}</code>"
+
+
+def _unbroken(text: str) -> str:
+    """Our own short text, kept on one line in a narrow column."""
+    return text.replace(" ", "&nbsp;")
 
 
 def _code(text: str) -> str:

@@ -43,6 +43,11 @@ def target(to: Target) -> str:
     return f"{to.space} ({to.when})"
 
 
+def target_briefly(to: Target) -> str:
+    """``staging``; says so only where the form may not name it."""
+    return to.space if to.by_hand else f"{to.space} (unattended only)"
+
+
 def targets(row: BackupRow) -> str:
     """Where it may be restored to, or why nowhere."""
     if row.damaged:

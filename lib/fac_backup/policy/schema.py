@@ -1,0 +1,31 @@
+"""The JSON schema of the matrix, for editors and CI.
+
+Written by ``python -m fac_backup.policy.schema > action-matrix.schema.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from fac_backup.policy.model import Matrix
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema (draft 2020-12), made from the model."""
+    schema = Matrix.model_json_schema(by_alias=True)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "action-matrix.yml",
+        **{key: value for key, value in schema.items() if key != "title"},
+    }
+
+
+def schema_text() -> str:
+    """The schema as the file holds it."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(schema_text())

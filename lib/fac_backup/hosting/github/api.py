@@ -120,7 +120,7 @@ class GitHub:
         return self._ask("GET", path + (f"?{urlencode(query)}" if query else ""), None)
 
     def pages(self, path: str, key: str = "", **query: str | int) -> Answer:
-        """All items of a paged list (under ``key``, if the answers are objects) in one; a failed page fails the whole."""
+        """All items of a paged list (under ``key``, if answers are objects) in one; a failed page fails the whole."""
         items: list[Any] = []
         for page in range(1, _PAGES + 1):
             answer = self.get(path, per_page=100, page=page, **query)

@@ -142,7 +142,7 @@ def write_outputs(outputs: Mapping[str, str], env: Mapping[str, str]) -> None:
 
 
 def write_summary(markdown: str, env: Mapping[str, str]) -> None:
-    """Append Markdown to the step's summary, cut where GitHub would; foreign parts must be safe already (plain.text)."""
+    """Append Markdown to the step's summary, cut where GitHub would; foreign parts must be safe (plain.text)."""
     path = env.get("GITHUB_STEP_SUMMARY", "")
     if not path:
         return

@@ -1,0 +1,129 @@
+"""Builds this job's Python environment and runs one action in it. Standard library only; started by bootstrap.sh.
+
+The environment is made anew in RUNNER_TEMP for each job, from requirements.lock: wheels only, every one checked against
+its hash. Only wheels are kept between jobs (in RUNNER_TOOL_CACHE): one that somebody changed there is refused by its
+hash, where a kept environment would run it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCK = ROOT / "requirements.lock"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+# What the program may know. Everything else of the job's environment stays behind: PATH, PYTHON*, LD_*, BASH_ENV, PG*
+# (they choose servers and options), AWS_PROFILE and AWS_CONFIG_FILE (a profile may name a program to run).
+KEPT = frozenset(
+    "HOME LANG LC_ALL TZ TMPDIR USER LOGNAME CI VCAP_SERVICES VCAP_SERVICES_FILE_PATH VCAP_APPLICATION DATABASE_URL "
+    "HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy "
+    "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_REGION AWS_DEFAULT_REGION AWS_ENDPOINT_URL "
+    "AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL_STS AWS_ROLE_ARN AWS_ROLE_SESSION_NAME AWS_WEB_IDENTITY_TOKEN_FILE "
+    "AWS_EC2_METADATA_DISABLED AWS_USE_FIPS_ENDPOINT AWS_USE_DUALSTACK_ENDPOINT AWS_STS_REGIONAL_ENDPOINTS "
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI AWS_CONTAINER_CREDENTIALS_FULL_URI AWS_CONTAINER_AUTHORIZATION_TOKEN "
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE AWS_REQUEST_CHECKSUM_CALCULATION AWS_RESPONSE_CHECKSUM_VALIDATION".split()  # noqa: SIM905 - names, read as a paragraph
+)
+KEPT_PREFIXES = ("FAC_BACKUP_", "GITHUB_", "RUNNER_", "ACTIONS_ID_TOKEN_")
+
+
+def cleaned(env: dict[str, str]) -> dict[str, str]:
+    """The environment that the program gets."""
+    kept = {k: v for k, v in env.items() if k in KEPT or k.startswith(KEPT_PREFIXES)}
+    return kept | {"PATH": PATH, "PYTHONUTF8": "1"}
+
+
+def pip_environment(env: dict[str, str]) -> dict[str, str]:
+    """The environment of pip: besides, an index of one's own. Hashes decide what is accepted, wherever it came from."""
+    no_secrets = {
+        k: v for k, v in cleaned(env).items() if not k.startswith(("FAC_BACKUP_", "AWS_", "VCAP_", "ACTIONS_"))
+    }
+    no_secrets.pop("DATABASE_URL", None)
+    index = {k: v for k, v in env.items() if k in ("PIP_INDEX_URL", "PIP_CERT", "PIP_PROXY", "PIP_CONFIG_FILE")}
+    return no_secrets | index | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+
+
+def build(venv: Path, wheels: Path, env: dict[str, str]) -> None:
+    """Make the environment ``venv``: locked wheels from ``wheels`` if they are there, else from the index."""
+    has_pip = subprocess.run([sys.executable, "-I", "-m", "pip", "--version"], capture_output=True, check=False)
+    if has_pip.returncode == 0:  # this pip installs into the new environment: making another one takes seconds
+        run([sys.executable, "-I", "-m", "venv", "--without-pip", str(venv)], env)
+        pip = [sys.executable, "-I", "-m", "pip", "--python", str(venv / "bin" / "python")]
+    else:
+        run([sys.executable, "-I", "-m", "venv", str(venv)], env)
+        pip = [str(venv / "bin" / "python"), "-I", "-m", "pip"]
+    locked = ["--require-hashes", "--only-binary", ":all:", "-r", str(LOCK)]
+    install = [*pip, "--quiet", "install", "--no-compile", "--no-index", *locked, "--find-links"]
+    if not (wheels.is_dir() and run([*install, str(wheels)], env, may_fail=True)):
+        with tempfile.TemporaryDirectory(dir=venv.parent) as fetched:
+            run([*pip, "--quiet", "download", "--dest", fetched, *locked], env)
+            run([*install, fetched], env)
+            keep(Path(fetched), wheels)
+    site = next((venv / "lib").glob("python3.*/site-packages"))
+    shutil.copytree(ROOT / "lib" / "fac_backup", site / "fac_backup", ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def keep(fetched: Path, wheels: Path) -> None:
+    """Keep the wheels for the next job where the runner lets us; whoever comes second changes nothing."""
+    try:
+        wheels.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=wheels.parent) as new:
+            shutil.copytree(fetched, Path(new) / "wheels")
+            if wheels.is_dir():  # they were there, and not accepted
+                shutil.rmtree(wheels)
+            (Path(new) / "wheels").rename(wheels)
+    except OSError:
+        pass
+
+
+def run(command: list[str], env: dict[str, str], *, may_fail: bool = False) -> bool:
+    """Run a command whose output is shown only if it fails."""
+    done = subprocess.run(command, env=env, check=False, text=True, capture_output=True)
+    if done.returncode != 0 and not may_fail:
+        for line in (done.stdout + done.stderr).splitlines()[-20:]:
+            print(f"| {line}".replace("::", ":\\:").replace("##[", "#\\#["), file=sys.stderr)
+        raise SystemExit(fail("The Python environment of this action could not be built. Nothing was changed. "
+                              "The lines above say why; usually this runner cannot reach the package index."))  # fmt: skip
+    return done.returncode == 0
+
+
+def fail(sentence: str) -> int:
+    """Say what happened as an annotation and an output, as the program itself would."""
+    print(f"::error title=fac-backup::{sentence}", file=sys.stderr)
+    if path := os.environ.get("GITHUB_OUTPUT"):
+        with Path(path).open("a") as file:
+            file.write("exit-code=1\n")
+    return 1
+
+
+def main() -> None:
+    """Build the environment if this job has none yet, then become the program."""
+    env = dict(os.environ)
+    temp = Path(env.get("RUNNER_TEMP") or tempfile.gettempdir())
+    lock = hashlib.sha256(LOCK.read_bytes() + str(ROOT).encode() + sys.version.encode()).hexdigest()[:16]
+    home = temp / f"fac-backup-{lock}"
+    ready = home / "ready"
+    if not ready.exists():
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(parents=True, mode=0o700)
+        cache = Path(env.get("RUNNER_TOOL_CACHE") or temp)
+        tag = f"{sys.version_info[0]}.{sys.version_info[1]}-{os.uname().machine}-{lock_sum()}"
+        build(home / "venv", cache / "fac-backup-wheels" / tag, pip_environment(env))
+        ready.touch()
+    python = str(home / "venv" / "bin" / "python")
+    os.execve(python, [python, "-I", "-m", "fac_backup.actions_entry", *sys.argv[1:]], cleaned(env))  # noqa: S606
+
+
+def lock_sum() -> str:
+    """Names a set of wheels."""
+    return hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    main()

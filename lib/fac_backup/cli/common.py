@@ -1,0 +1,145 @@
+"""What all commands share: their common options, how results are printed, and how every failure ends as one line."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from fac_backup.operations.result import Result
+from fac_backup.plain.errors import FacBackupError, FailedError
+from fac_backup.plain.text import for_log, one_line
+
+
+@dataclass(frozen=True)
+class Console:
+    """What the common options say."""
+
+    operation: str
+    json: bool
+    jobs: int
+    log_format: str
+    debug: bool
+    matrix: str
+    inside_actions: bool
+
+    def finish(self, result: Result) -> None:
+        """Print a result: JSON or text on stdout; inside Actions also outputs and step summary."""
+        if self.json:
+            click.echo(json.dumps(result.as_json(), indent=1))
+        elif result.text():
+            click.echo(result.text())
+        if self.inside_actions:
+            from fac_backup.cli import actions
+
+            actions.tell(result)
+
+    def fail(self, error: FacBackupError) -> None:
+        """Print a failure: one line on stderr; inside Actions also annotation, outputs and step summary."""
+        if self.json:
+            click.echo(json.dumps({"operation": self.operation, "exit_code": error.exit_code, "error": error.line()}))
+        click.echo(f"fac-backup: {self._safe(error.line())}", err=True)
+        if self.inside_actions:
+            from fac_backup.cli import actions
+
+            actions.tell_failure(self.operation, error)
+
+    def _safe(self, text: str) -> str:
+        return for_log(text) if self.inside_actions or self.log_format == "github" else one_line(text, 2000)
+
+
+def option(*names: str, **settings: Any) -> Callable[[Any], Any]:
+    """A Click option that is also the environment variable ``FAC_BACKUP_<OPTION>``, shown in the help."""
+    long_name = next(name for name in names if name.startswith("--")).split("/")[0]
+    variable = "FAC_BACKUP_" + long_name.removeprefix("--").replace("-", "_").upper()
+    return click.option(*names, envvar=variable, show_envvar=True, **settings)
+
+
+def common(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the common options, give the command a ``Console``, and let every failure end as one line and an exit code."""
+
+    @option("--json", "json_", is_flag=True, help="The result as one JSON document on stdout.")
+    @option("--jobs", type=click.IntRange(1, 64), default=max(2, (os.cpu_count() or 1) + 1), show_default="cores + 1",
+            help="Connections and workers at the same time.")  # fmt: skip
+    @option("--log-format", type=click.Choice(["text", "github"]), default="text", help="How log lines look.")
+    @option("--debug", is_flag=True, help="Show the traceback of a failure.")
+    @option("--matrix", type=click.Path(dir_okay=False), default="", help="The policy file. Default: action-matrix.yml "
+            "in this folder, if there is one. Refused inside Actions.")  # fmt: skip
+    @click.pass_context
+    @functools.wraps(function)
+    def command(
+        context: click.Context, /, *, json_: bool, jobs: int, log_format: str, debug: bool, matrix: str, **options: Any
+    ) -> None:
+        inside = bool((context.obj or {}).get("inside_actions")) or os.environ.get("GITHUB_ACTIONS") == "true"
+        console = Console(context.info_name or "", json_, jobs, log_format, debug, matrix, inside)
+        set_up_logging(console)
+        # A cancelled job gets SIGINT, then SIGTERM: both unwind the stack, so that every `finally` runs.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, interrupt)
+        try:
+            function(console, **options)
+        except FacBackupError as error:
+            console.fail(error)
+            if debug:
+                raise
+            context.exit(error.exit_code)
+        except click.ClickException:
+            raise
+        except click.exceptions.Exit:
+            raise
+        except Exception as error:
+            if debug:
+                raise
+            # The message of a foreign exception may hold a row or a secret: only its class is shown.
+            failure = FailedError(
+                f"Unexpected {type(error).__name__} in fac-backup {console.operation}",
+                state="The operation stopped.",
+                next_step="Run it again with --debug where its output is private, and report what it shows.",
+            )
+            console.fail(failure)
+            context.exit(failure.exit_code)
+
+    return command
+
+
+class InterruptedError_(FailedError):  # noqa: N801 - the plain name is a builtin
+    """SIGINT or SIGTERM."""
+
+
+def interrupt(number: int, _frame: object) -> None:
+    """Turn the first signal into an exception of the main thread; ignore what follows while it is handled."""
+    for again in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(again, signal.SIG_IGN)
+    raise InterruptedError_(
+        f"Interrupted by {signal.Signals(number).name}",
+        state="What had been begun was put back.",
+        next_step="Run it again when you want it.",
+    )
+
+
+class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
+    """Log lines on stderr; the text of every record is made safe here and nowhere else."""
+
+    def __init__(self, safe: Callable[[str], str]) -> None:
+        super().__init__(sys.stderr)
+        self._safe = safe
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        return level + self._safe(record.getMessage())
+
+
+def set_up_logging(console: Console) -> None:
+    """Send the package's log to stderr. Other libraries' logs stay silent: some of them log credentials."""
+    logger = logging.getLogger("fac_backup")
+    logger.handlers = [_Handler(console._safe)]
+    logger.setLevel(logging.DEBUG if console.debug else logging.INFO)
+    logger.propagate = False

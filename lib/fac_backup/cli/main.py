@@ -1,0 +1,74 @@
+"""``fac-backup``: the group of commands. Each command's module is imported only when it is used."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from importlib import import_module
+
+import click
+
+from fac_backup import __version__
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "backup": ("backup", "Back up the database and the documents of a space."),
+    "restore": ("restore", "Replace a space's database and documents by a backup."),
+    "purge": ("purge", "Remove the backups that the retention rules let go."),
+    "list": ("list_", "Show the backups of a space and where they can be restored to."),
+    "verify": ("verify", "Prove that a backup is whole, or rehearse its restore."),
+    "authorize": ("authorize", "Decide whether this run may do an operation, and show every check."),
+    "adopt": ("adopt", "Mark this database and these buckets as a space's."),
+    "hold": ("hold", "Keep a backup whatever the retention rules say."),
+    "unlock": ("unlock", "Show who holds the locks of a store, and break one."),
+    "doctor": ("doctor", "Check the settings that guard the backups, and say what is missing."),
+    "sweep": ("sweep", "Remove what a killed run left behind."),
+    "import": ("import_", "Take an archive of django-dbbackup into the catalog."),
+    "export": ("export", "Write a backup as archives that django-dbbackup can read."),
+}
+
+
+class Group(click.Group):
+    """Commands by name, imported when used; an unknown one names the nearest."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _ = COMMANDS[cmd_name]
+        command: click.Command = import_module(f"fac_backup.cli.{module}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean `{near[0]}`?" if near else ""
+            ctx.fail(f"There is no command {args[0][:40]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="fac-backup")
+def cli() -> None:
+    """Back up, restore and purge a Django application's PostgreSQL database and S3 documents.
+
+    \b
+    Exit codes: 0 done · 1 failed, target as before · 2 wrong usage or invalid matrix · 3 refused by policy ·
+    4 no such backup · 5 integrity check failed · 6 store is locked · 7 failed after the target was touched: act now
+    """
+
+
+def main(*, inside_actions: bool = False) -> None:
+    """Run the command line. ``inside_actions``: the actions' entry point, whatever ``GITHUB_ACTIONS`` says."""
+    cli(args=sys.argv[1:], prog_name="fac-backup", obj={"inside_actions": inside_actions})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""What every operation needs to know of the world: the matrix, the places, the run, the clock."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fac_backup import __version__
+from fac_backup.hosting.settings import Places, places_from
+from fac_backup.plain.errors import UsageError
+from fac_backup.plain.locations import BucketAddress
+from fac_backup.plain.manifest import Run
+from fac_backup.policy.matrix import DEFAULT, Matrix, load
+
+
+def utc_now() -> datetime:
+    """This moment, aware, UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Everything around one operation. Made once, at the edge; operations read it and change nothing in it."""
+
+    matrix: Matrix
+    matrix_from: str
+    """Which file at which commit decided, in words."""
+    has_matrix: bool
+    inside_actions: bool
+    env: Mapping[str, str] = field(repr=False)
+    jobs: int = 3
+    clock: Callable[[], datetime] = utc_now
+
+    def places(self, space: str, *, source: bool = False) -> Places:
+        """Where the data of ``space`` is. Raises UsageError for a malformed or contradictory setting."""
+        places = places_from(self.env, self.matrix.space(space).instances, source=source)
+        declared = self.matrix.store(space)
+        if declared.startswith("s3://") and places.bucket is not None:
+            expected = BucketAddress.parse(declared)
+            if (expected.name, expected.prefix) != (places.bucket.name, places.bucket.prefix):
+                raise UsageError(
+                    f"The bucket given is not the store that the matrix names for {space}",
+                    next_step="Give the bucket of the matrix, or correct `store` there.",
+                )
+        return places
+
+    @property
+    def run(self) -> Run:
+        """Who and what runs this, for manifests, locks and the audit."""
+        from fac_backup.hosting.github.run import public_run
+
+        actor, url = public_run(self.env) if self.inside_actions else ("", "")
+        return Run(tool=__version__, actor=actor, url=url)
+
+
+def surroundings(
+    *, matrix_file: str, inside_actions: bool, jobs: int, env: Mapping[str, str] | None = None
+) -> Surroundings:
+    """Find the matrix that applies and describe the world around an operation.
+
+    Inside Actions the matrix is the library's own, or the consumer's from its default branch (docs/security.md);
+    elsewhere ``matrix_file``, or ``action-matrix.yml`` in this folder if there is one. Raises UsageError.
+    """
+    env = os.environ if env is None else env
+    if inside_actions:
+        if matrix_file:
+            raise UsageError(
+                "--matrix is refused inside GitHub Actions: the policy comes from the default branch",
+                next_step="Leave it out; change action-matrix.yml on the default branch instead.",
+            )
+        from fac_backup.hosting.github.facts import matrix_of_run
+
+        found = matrix_of_run(env)
+        return Surroundings(found.matrix, found.origin, found.has_matrix, True, env, jobs)
+    path = Path(matrix_file or "action-matrix.yml")
+    if not path.is_file():
+        if matrix_file:
+            raise UsageError(f"There is no file {matrix_file}", next_step="Give the path of the matrix.")
+        return Surroundings(DEFAULT, "no matrix", False, False, env, jobs)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"The matrix cannot be read ({type(error).__name__})", next_step="It must be UTF-8 text."
+        ) from None
+    return Surroundings(load(text, path.name), path.name, True, False, env, jobs)

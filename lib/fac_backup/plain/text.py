@@ -1,4 +1,4 @@
-"""The one place that makes text from outside safe to show: keys, identifiers, notes, output of child programs, task logs.
+"""The one place that makes text from outside safe to show: keys, identifiers, notes, child programs' output, task logs.
 
 GitHub's runner reads ``::command::`` after leading blanks, and ``##[command]`` anywhere in a line, as commands
 (actions/runner, ``src/Runner.Common/ActionCommand.cs``); a step summary is Markdown with HTML.
@@ -11,11 +11,13 @@ import re
 import unicodedata
 from datetime import timedelta
 
-_MARKDOWN = re.compile(r"""([\\`*_{}\[\]()#+\-.!|~<>@:&"'])""")
+_MARKDOWN = re.compile(r"""^ +|[\\`*_{}\[\]()#+\-.!|~<>@:&"'=$^]""")
+
+_COMMAND = re.compile(r":(?=:)|#(?=#\[)")
 
 
 def one_line(text: str, limit: int = 200) -> str:
-    """``text`` as one printable line of at most ``limit`` characters; control and bidirectional characters are shown as ``\\x..``."""
+    """``text`` as one printable line of at most ``limit`` characters; control, format characters become ``\\x..``."""
     shown = []
     for char in text[: limit + 1]:
         bad = unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
@@ -26,12 +28,21 @@ def one_line(text: str, limit: int = 200) -> str:
 
 def for_log(text: str, limit: int = 2000) -> str:
     """``text`` as one log line that no runner takes for a command: ``::`` and ``##[`` are broken up visibly."""
-    return one_line(text, limit).replace("::", ":\\:").replace("##[", "#\\#[")
+    return _COMMAND.sub(lambda match: match[0][0] + "\\", one_line(text, limit))
 
 
 def for_markdown(text: str, limit: int = 200) -> str:
-    """``text`` as literal Markdown inside a table cell: no link, image, mention, HTML or cell border can come of it."""
-    return _MARKDOWN.sub(lambda match: f"&#{ord(match[1])};", one_line(text, limit))
+    """``text`` as literal Markdown, in a table cell or anywhere else in a line.
+
+    No link, image, mention, HTML, cell border or indented code can come of it. Mentions, references (``#12``) and
+    e-mail addresses are looked for *after* entities have been decoded (cmark-gfm, ``extensions/autolink.c``), so ``@``
+    and ``#`` also get a zero-width space behind them.
+    """
+    return _MARKDOWN.sub(lambda match: "".join(map(_entity, match[0])), one_line(text, limit))
+
+
+def _entity(char: str) -> str:
+    return f"&#{ord(char)};" + ("&#8203;" if char in "@#" else "")
 
 
 def for_html(text: str, limit: int = 2000) -> str:

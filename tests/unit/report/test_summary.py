@@ -1,0 +1,124 @@
+"""Step summaries."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from html import unescape
+
+import pytest
+from markdown_it import MarkdownIt
+
+from fac_backup.plain.errors import ActNowError
+from fac_backup.report import summary
+from fac_backup.report.views import (
+    CheckRow,
+    Fact,
+    Failure,
+    Notice,
+    Outcome,
+    PlanRow,
+    SpaceView,
+    forms_for,
+)
+
+from .samples import HOSTILE, NOW, row
+
+
+def html(markdown: str) -> str:
+    return MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown)
+
+
+def visible(markdown: str) -> str:
+    return unescape(re.sub(r"<[^>]*>", "", html(markdown)))
+
+
+def tags(page: str) -> list[str]:
+    return re.findall(r"<[^>]*>", page)
+
+
+def full(text: str, link: str = "https://example.org/x") -> Outcome:
+    """A result with ``text`` in every place that may hold text from outside."""
+    return Outcome(
+        "restore", text, backup_id=text, undo_id=text, facts=(Fact(text, text),),
+        forms=forms_for(row(note=text)), plan=(PlanRow(text, False, text, text, NOW),),
+        checks=(CheckRow(text, False, text, link),),
+        spaces=(SpaceView(text, (row(note=text, rule=text), row(damaged=text)), (Notice(text), Notice(text, True))),),
+        warnings=(text,), next_steps=(text,), failure=Failure(text, text, text, 7), links=((text, link),),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_changes_nothing_but_text(text: str) -> None:
+    assert tags(html(summary.render(full(text), NOW))) == tags(html(summary.render(full("harmless"), NOW)))
+
+
+@pytest.mark.parametrize(
+    "link", ["javascript:alert(1)", "https://x.example/)[a](b", "https://x.example/ y", "http://x"]
+)
+def test_only_plain_https_addresses_become_links(link: str) -> None:
+    page = html(summary.render(full("text", link), NOW))
+    assert re.findall(r'href="([^"]*)"', page) == [f"{summary.RUNBOOK}#exit-code-7"]
+
+
+def test_the_id_stands_alone_in_a_code_block_so_that_github_offers_to_copy_it() -> None:
+    text = summary.render(Outcome("backup", "Backup of dev is complete", backup_id="dev_20261122T202000Z_daily"), NOW)
+    assert "\n```text\ndev_20261122T202000Z_daily\n```\n" in text
+
+
+def test_the_forms_name_each_target_that_a_person_may_restore_and_no_other() -> None:
+    page = html(summary.forms(forms_for(row())))
+    cells = [re.sub(r"<[^>]*>", "", cell) for cell in re.findall(r"<td>(.*?)</td>", page)]
+    backup = "production_20261122T202000Z_daily"
+    assert cells == [
+        "production", "staging", backup, "staging", "daily refresh",
+        "production", "production", backup, "production", "recovery",
+    ]  # fmt: skip
+
+
+def test_no_form_is_offered_for_a_damaged_or_unsigned_backup() -> None:
+    assert forms_for(row(damaged="cut")) == forms_for(row(signed=False)) == ()
+
+
+def test_a_failure_says_what_happened_the_state_the_next_step_and_where_the_runbook_is() -> None:
+    error = ActNowError("The connection broke", state="Half of it is new", next_step="Run it again with --resume")
+    text = summary.render(Outcome("restore", "Restore of dev failed", failure=Failure.of(error)), NOW)
+    page = re.sub(r"<[^>]*>", "", html(text))
+    for part in ("What happened: The connection broke", "State now: Half of it is new", "Run it again with --resume"):
+        assert part in page
+    assert "docs/operations.md#exit-code-7" in text
+    assert text.startswith("### 🚨")
+
+
+def test_a_public_summary_names_no_bucket_host_or_private_fact() -> None:
+    outcome = Outcome(
+        "backup", "Backup failed", facts=(Fact("Key", "audit/secret-report.pdf", private=True), Fact("Took", "2 s")),
+        failure=Failure("cg-0a1b-bucket at db.internal.example refused the key.", "", ""),
+    )  # fmt: skip
+    hidden = ("cg-0a1b-bucket", "db.internal.example")
+    text = summary.render(outcome, NOW, public=True, hidden=hidden)
+    shown = visible(text)
+    assert not any(word in shown for word in (*hidden, "secret-report"))
+    assert "(not shown) at (not shown) refused" in shown
+    private = visible(summary.render(outcome, NOW, public=False, hidden=hidden))
+    assert "cg-0a1b-bucket" in private
+    assert "audit/secret-report.pdf" in private
+
+
+def test_checks_and_plans_show_first_what_people_look_for() -> None:
+    checks = summary.checks((CheckRow("path", True, "fine"), CheckRow("person", False, "no member")))
+    assert checks.index("person") < checks.index("path")
+    plan = summary.plan((PlanRow("a", True, "newest", "x"), PlanRow("b", False, "keep 7 days", "y")), NOW)
+    assert plan.index("<code>b</code>") < plan.index("<code>a</code>")
+
+
+def test_a_long_list_stays_below_githubs_limit_and_says_what_it_left_out() -> None:
+    rows = tuple(row(hours=h, note="x" * 200) for h in range(1, 3000))
+    text = summary.render(Outcome("list", "A lot", spaces=(SpaceView("production", rows),)), NOW)
+    assert len(text.encode()) < 1_000_000
+    assert "… and 2,799 more." in text
+
+
+def test_what_goes_soon_says_when() -> None:
+    plan = summary.plan((PlanRow("a", True, "keep 7 days", "x", NOW + timedelta(days=3)),), NOW)
+    assert "in 3 days" in plan

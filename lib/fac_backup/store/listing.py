@@ -1,0 +1,156 @@
+"""LIST: the keys of a bucket in order, page after page, parsed at C speed."""
+
+from __future__ import annotations
+
+import heapq
+import pickle
+import tempfile
+from base64 import b64decode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import IO
+from urllib.parse import unquote_plus
+from xml.etree import ElementTree
+
+from .s3_errors import BucketError
+from .wire import Wire
+
+RUN = 100_000
+"""How many entries a server's own order is sorted by at a time, where that is not the order of the keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One line of a listing. ``etag`` as S3 gives it, with its quotes; ``size`` in bytes; ``modified`` aware, UTC."""
+
+    key: str
+    size: int
+    etag: str
+    modified: datetime
+
+
+def objects(wire: Wire, base: str, prefix: str, start_after: str) -> Iterator[ObjectInfo]:
+    """Objects below ``base + prefix`` whose keys come after ``base + start_after``; keys relative to ``base``.
+
+    AWS, MinIO and R2 list in UTF-8 byte order. SeaweedFS lists folder by folder (``a/b`` before ``a-b``): it is known
+    by its Server header and sorted here, in runs that spill to disk. Any other disorder raises BucketError, because a
+    comparison of two listings would silently go wrong.
+    """
+    pages = _pages(wire, base + prefix, base + start_after if start_after else "")
+    first = next(pages, None)
+    if first is None:
+        return
+    found = _chain(first[1], pages)
+    ordered = _sorted(found) if first[0] else _checked(found, wire.role)
+    cut = len(base)
+    after = (base + start_after).encode() if start_after else b""
+    for info in ordered:
+        if info.key.encode() > after:
+            yield ObjectInfo(info.key[cut:], info.size, info.etag, info.modified) if cut else info
+
+
+def _chain(first: list[ObjectInfo], rest: Iterator[tuple[bool, list[ObjectInfo]]]) -> Iterator[ObjectInfo]:
+    yield from first
+    for _, page in rest:
+        yield from page
+
+
+def _pages(wire: Wire, prefix: str, start_after: str) -> Iterator[tuple[bool, list[ObjectInfo]]]:
+    """Pages of at most 1,000 objects, each with whether this server lists by folders instead of by key."""
+    token = ""
+    while True:
+        query = [("list-type", "2"), ("encoding-type", "url"), ("prefix", prefix)]
+        if token:
+            query.append(("continuation-token", token))
+        reply = wire.request("GET", "", "list objects", query=query) if not start_after or token else None
+        by_folder = reply is not None and reply.headers.get("server", "").startswith("SeaweedFS")
+        if reply is None:
+            reply = wire.request("GET", "", "list objects", query=[*query, ("start-after", start_after)])
+            by_folder = reply.headers.get("server", "").startswith("SeaweedFS")
+            if by_folder:  # "after" means something else in a folder's order: read everything, leave out later
+                start_after = ""
+                continue
+        page, token = _parse(reply.body, wire.role)
+        yield by_folder, page
+        if not token:
+            return
+
+
+def _parse(body: bytes, role: str) -> tuple[list[ObjectInfo], str]:
+    try:
+        root = ElementTree.fromstring(body)  # noqa: S314 - from the bucket's own server; expat bounds entity expansion
+        space = root.tag[: -len("ListBucketResult")]
+        encoded = root.findtext(f"{space}EncodingType") == "url"
+        tags = (f"{space}Key", f"{space}Size", f"{space}ETag", f"{space}LastModified")
+        page = []
+        for item in root.iterfind(f"{space}Contents"):
+            key, size, etag, modified = (item.findtext(tag) or "" for tag in tags)
+            page.append(ObjectInfo(unquote_plus(key) if encoded else key, int(size), quoted(etag), _moment(modified)))
+        more = root.findtext(f"{space}IsTruncated") == "true"
+        return page, (root.findtext(f"{space}NextContinuationToken") or "") if more else ""
+    except (ElementTree.ParseError, ValueError):
+        raise BucketError(f"The list of objects that came from {role} cannot be read", next_step="Run again.") from None
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _checked(found: Iterator[ObjectInfo], role: str) -> Iterator[ObjectInfo]:
+    before = b""
+    for info in found:
+        key = info.key.encode()
+        if key < before:
+            raise BucketError(f"The server of {role} lists keys out of order, so listings cannot be compared")
+        before = key
+        yield info
+
+
+def _sorted(found: Iterator[ObjectInfo]) -> Iterator[ObjectInfo]:
+    run = sorted(islice(found, RUN), key=_by_key)
+    if len(run) < RUN:
+        yield from run
+        return
+    spilled = []
+    while run:
+        file = tempfile.TemporaryFile(prefix="fac-list-")  # noqa: SIM115 - closed when its iterator ends
+        for info in run:
+            pickle.dump((info.key, info.size, info.etag, info.modified), file)
+        file.seek(0)
+        spilled.append(_unspill(file))
+        run = sorted(islice(found, RUN), key=_by_key)
+    yield from heapq.merge(*spilled, key=_by_key)
+
+
+def _by_key(info: ObjectInfo) -> bytes:
+    return info.key.encode()
+
+
+def _unspill(file: IO[bytes]) -> Iterator[ObjectInfo]:
+    with file:
+        while True:
+            try:
+                yield ObjectInfo(*pickle.load(file))  # noqa: S301 - an unnamed file that this process wrote
+            except EOFError:
+                return
+
+
+def quoted(etag: str) -> str:
+    """An ETag with its quotes, as headers carry it; some servers leave them out in documents."""
+    return etag if not etag or etag.startswith('"') else f'"{etag}"'
+
+
+def copy_answer(body: bytes) -> tuple[str, str | None]:
+    """ETag and, where the server computed it, SHA-256 (hex) from a CopyObjectResult."""
+    try:
+        root = ElementTree.fromstring(body)  # noqa: S314 - as above
+    except ElementTree.ParseError:
+        return "", None
+    space = root.tag.partition("}")[0] + "}" if root.tag.startswith("{") else ""
+    digest = root.findtext(f"{space}ChecksumSHA256") or ""
+    # A copy of a multipart object has a checksum of checksums, "…-3": no hash of the content.
+    return quoted(root.findtext(f"{space}ETag") or ""), b64decode(
+        digest
+    ).hex() if digest and "-" not in digest else None

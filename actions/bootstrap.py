@@ -21,14 +21,16 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # What the program may know. Everything else of the job's environment stays behind: PATH, PYTHON*, LD_*, BASH_ENV, PG*
 # (they choose servers and options), AWS_PROFILE and AWS_CONFIG_FILE (a profile may name a program to run).
-KEPT = frozenset(
-    "HOME LANG LC_ALL TZ TMPDIR USER LOGNAME CI VCAP_SERVICES VCAP_SERVICES_FILE_PATH VCAP_APPLICATION DATABASE_URL "
-    "HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy "
-    "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_REGION AWS_DEFAULT_REGION AWS_ENDPOINT_URL "
-    "AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL_STS AWS_ROLE_ARN AWS_ROLE_SESSION_NAME AWS_WEB_IDENTITY_TOKEN_FILE "
-    "AWS_EC2_METADATA_DISABLED AWS_USE_FIPS_ENDPOINT AWS_USE_DUALSTACK_ENDPOINT AWS_STS_REGIONAL_ENDPOINTS "
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI AWS_CONTAINER_CREDENTIALS_FULL_URI AWS_CONTAINER_AUTHORIZATION_TOKEN "
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE AWS_REQUEST_CHECKSUM_CALCULATION AWS_RESPONSE_CHECKSUM_VALIDATION".split()  # noqa: SIM905 - names, read as a paragraph
+KEPT = frozenset(  # one name after the other, read as a paragraph
+    """
+    HOME LANG LC_ALL TZ TMPDIR USER LOGNAME CI VCAP_SERVICES VCAP_SERVICES_FILE_PATH VCAP_APPLICATION
+    DATABASE_URL HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy AWS_ACCESS_KEY_ID
+    AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_REGION AWS_DEFAULT_REGION AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3
+    AWS_ENDPOINT_URL_STS AWS_ROLE_ARN AWS_ROLE_SESSION_NAME AWS_WEB_IDENTITY_TOKEN_FILE
+    AWS_EC2_METADATA_DISABLED AWS_USE_FIPS_ENDPOINT AWS_USE_DUALSTACK_ENDPOINT AWS_STS_REGIONAL_ENDPOINTS
+    AWS_CONTAINER_CREDENTIALS_RELATIVE_URI AWS_CONTAINER_CREDENTIALS_FULL_URI AWS_CONTAINER_AUTHORIZATION_TOKEN
+    AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE AWS_REQUEST_CHECKSUM_CALCULATION AWS_RESPONSE_CHECKSUM_VALIDATION
+    """.split()  # noqa: SIM905
 )
 KEPT_PREFIXES = ("FAC_BACKUP_", "GITHUB_", "RUNNER_", "ACTIONS_ID_TOKEN_")
 
@@ -88,8 +90,9 @@ def run(command: list[str], env: dict[str, str], *, may_fail: bool = False) -> b
     if done.returncode != 0 and not may_fail:
         for line in (done.stdout + done.stderr).splitlines()[-20:]:
             print(f"| {line}".replace("::", ":\\:").replace("##[", "#\\#["), file=sys.stderr)
-        raise SystemExit(fail("The Python environment of this action could not be built. Nothing was changed. "
-                              "The lines above say why; usually this runner cannot reach the package index."))  # fmt: skip
+        sentence = "The Python environment of this action could not be built. Nothing was changed. "
+        hint = "The lines above say why; usually this runner cannot reach the package index."
+        raise SystemExit(fail(sentence + hint))
     return done.returncode == 0
 
 

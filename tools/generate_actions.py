@@ -52,7 +52,7 @@ def action_yml(name: str, bootstrap: str, *, alias: bool = False) -> str:
         "      # -p: bash reads neither BASH_ENV nor functions from the environment.",
         "      shell: /bin/bash --noprofile --norc -p -euo pipefail {0}",
         f"      run: exec \"$GITHUB_ACTION_PATH/{bootstrap}\" {name}",
-        "      # Every variable that exists, empty if unused: what an earlier step left in the environment does not count.",
+        "      # Every variable that exists, empty if unused: what an earlier step left behind does not count.",
         "      env:",
     ]  # fmt: skip
     lines += [f"        {key}: {value or text('')}" for key, value in environment_of(name).items()]

@@ -41,6 +41,7 @@ INPUTS: dict[str, Input] = {
         Input("resume", "true: finish the restore that a killed run left unfinished."),
         Input("dry-run", "true: print the plan and change nothing.", default="false"),
         Input("level", "objects (every object is there and whole) or restore (a rehearsal in a scratch database).", default="objects"),
+        Input("report-issue", "true: open an issue when the verification fails, and close it when it passes again. Needs `issues: write`."),
         Input("max-age-hours", "Fail if the newest backup of this kind is older than so many hours."),
         Input("authorized-at", "The output of the same name of the action `authorize`, where a job before this one asked it."),
         Input("mode", "direct: this runner reaches database and buckets. task: the work runs inside the Cloud Foundry application."),
@@ -121,7 +122,7 @@ ACTIONS: dict[str, Action] = {
         "Verify",
         "Prove that a backup is whole, or rehearse its restore.",
         "check-circle",
-        ("space", "backup-id", "level", *_PLACES, *_CLOUD, *_TASK, "jobs", *_TOKENS),
+        ("space", "backup-id", "level", "report-issue", *_PLACES, *_CLOUD, *_TASK, "jobs", *_TOKENS),
         ("result", "exit-code", "backup-id", "duration-seconds", "age-seconds"),
     ),
     "authorize": Action(

@@ -1,0 +1,107 @@
+"""Workflows, actions and examples are clean for the tools that know their rules."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fac_backup.hosting.github.inputs import ACTIONS, INPUTS, environment_of
+from tests.support.lint import ROOT, actionlint, workflows
+
+BIN = Path(sys.executable).parent
+ACTION_FILES = sorted([*ROOT.glob("actions/*/action.yml"), *(ROOT / name / "action.yml" for name in ACTIONS)])
+PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}")
+
+
+def test_zizmor_finds_nothing_even_if_pedantic() -> None:
+    done = subprocess.run(
+        [
+            BIN / "zizmor",
+            "--pedantic",
+            "--offline",
+            "--no-progress",
+            "--quiet",
+            ".github",
+            "actions",
+            "examples",
+            *ACTIONS,
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_actionlint_finds_nothing() -> None:
+    assert actionlint(workflows()) == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "files"),
+    [
+        ("vendor.github-workflows", workflows()),
+        ("vendor.github-actions", ACTION_FILES),
+        ("vendor.dependabot", [ROOT / ".github/dependabot.yml"]),
+    ],
+)
+def test_the_files_fit_their_schema(schema: str, files: list[Path]) -> None:
+    done = subprocess.run(
+        [BIN / "check-jsonschema", "--builtin-schema", schema, *files], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_actions_and_their_aliases_are_what_the_generator_writes() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools/generate_actions.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_action_is_one_step_that_sets_every_variable() -> None:
+    everything = {item.variable for item in INPUTS.values()}
+    for path in ACTION_FILES:
+        steps = yaml.safe_load(path.read_text())["runs"]["steps"]
+        assert len(steps) == 1
+        assert everything <= set(steps[0]["env"]), path
+        assert "${{" not in steps[0]["run"], "inputs reach the program only through variables"
+
+
+def test_all_actions_set_the_same_variables() -> None:
+    assert len({tuple(environment_of(name)) for name in ACTIONS}) == 1
+
+
+def test_what_others_wrote_is_pinned_to_a_commit_and_what_is_ours_to_the_running_one() -> None:
+    for path in sorted((ROOT / ".github/workflows").glob("*.yml")):
+        for line in path.read_text().splitlines():
+            if match := re.match(r"\s*(?:- )?uses: (\S+)", line):
+                assert match[1].startswith("$/") or PINNED.fullmatch(match[1]), f"{path.name}: {line}"
+
+
+@pytest.mark.parametrize("name", ["backup", "restore", "purge", "list", "verify"])
+def test_a_reusable_workflow_decides_first_without_secrets_of_the_data(name: str) -> None:
+    jobs = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())["jobs"]
+    decide = jobs["authorize"]
+    text = yaml.safe_dump(decide)
+    assert set(re.findall(r"secrets\.(\w+)", text)) <= {"MEMBERS_APP_KEY", "MEMBERS_TOKEN"}
+    (working,) = (job for key, job in jobs.items() if key != "authorize")
+    assert working["needs"] == "authorize"
+    assert working["environment"] == "${{ needs.authorize.outputs.environment }}"
+    assert all("permissions" in job and "timeout-minutes" in job for job in jobs.values())
+
+
+@pytest.mark.parametrize("name", ["backup", "restore", "purge", "list", "verify"])
+def test_a_reusable_workflow_gives_its_action_only_inputs_that_exist(name: str) -> None:
+    jobs = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())["jobs"]
+    for job in jobs.values():
+        for step in job["steps"]:
+            if step["uses"].startswith("$/actions/"):
+                action = ACTIONS[step["uses"].removeprefix("$/actions/")]
+                assert set(step["with"]) <= set(action.inputs), step["uses"]

@@ -58,9 +58,10 @@ def load(text: str, name: str = FILE_NAME) -> Matrix:
         found = []
         for detail in error.errors(include_url=False):
             at, at_key, sentence = sentence_for(detail)
-            found.append((tree.find(at, at_key=at_key), sentence))
-        found.sort(key=lambda item: (item[0].line, item[0].column))
-        place, sentence = found[0]
+            # A key that is missing is often one that is misspelled below: what stands there is named first.
+            found.append((detail["type"] == "missing", tree.find(at, at_key=at_key), sentence))
+        found.sort(key=lambda item: (item[0], item[1].line, item[1].column))
+        _, place, sentence = found[0]
         raise _mistake(name, place, sentence, more=len(found) - 1) from None
 
 

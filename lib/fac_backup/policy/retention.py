@@ -2,12 +2,12 @@
 
 The rules (docs/format.md, "Retention"):
 
-- "N days": a backup stays while its date, in the matrix's time zone, is one of the last N dates, today included. Dates
-  are compared, not durations, so a day of 23 or 25 hours counts as one day.
+- "N days": a backup stays while its date, in the matrix's time zone, is one of the last N, today included. Dates are
+  compared, not durations, so a day of 23 or 25 hours counts as one day.
 - The newest complete backup of a space and kind stays, however old, and so does every one that is held.
 - A backup dated in the future, or without a valid signature where signatures are required, counts for nothing: it is
-- "N days": a backup stays while its date, in the matrix's time zone, is one of the last N, today included. Dates
-  a good backup, and a planted one is evidence: it stays, and the plan says so, until a person decides.
+  neither the newest nor one of N. It is not removed either. A wrong clock or a damaged signature would otherwise
+  destroy a good backup, and a planted one is evidence: it stays, and the plan says so, until a person decides.
 - A kind without a rule is kept. A line that goes missing from the matrix must not delete backups.
 """
 

@@ -101,6 +101,7 @@ class Api:
             ("GET", f"/v3/service_credential_bindings/{one}", self.binding),
             ("GET", f"/v3/service_credential_bindings/{one}/details", self.details),
             ("POST", "/v3/service_credential_bindings", self.bind),
+            ("PATCH", f"/v3/service_credential_bindings/{one}", self.update_binding),
             ("DELETE", f"/v3/service_credential_bindings/{one}", self.unbind),
             ("GET", f"/v3/jobs/{one}", self.job),
             ("POST", f"/v3/apps/{one}/tasks", self.create_task),
@@ -435,6 +436,17 @@ class Api:
         except BrokerError as error:
             binding.state, binding.description = "failed", str(error)
             self._fail(job, str(error))
+
+    def update_binding(self, user: User, guid: str, body: dict[str, Any]) -> Reply:
+        binding = self._binding(user, guid)
+        self._develops(user, binding.app.space if binding.app else binding.instance.space)
+        only(body, "metadata")
+        if binding.operation == "delete" and binding.state == "in progress":
+            raise unprocessable("The service binding is being deleted")
+        labels, annotations = metadata_of(body)
+        binding.labels.update(labels)
+        binding.annotations.update(annotations)
+        return 200, self._show_binding(binding), {}
 
     def unbind(self, user: User, guid: str, body: dict[str, Any]) -> Reply:
         binding = self._binding(user, guid)

@@ -114,6 +114,18 @@ class Bucket:
             parts.append(part)
         return b"".join(parts), state["etag"]
 
+    def get_dated(self, key: str) -> tuple[bytes | None, str, datetime | None]:
+        """A small object's bytes (None if there is none), its ETag, and what time it is for the server, if it says."""
+        reply = self.wire.request("GET", self.full(key), "read an object", accept=(404,))
+        date = reply.headers.get("date", "")
+        now = _http_date(date) if date else None
+        return (None, "", now) if reply.status == 404 else (reply.body, reply.headers.get("etag", ""), now)
+
+    def server_now(self) -> datetime | None:
+        """What time it is for the server, by its Date header; None if it does not say."""
+        date = self.wire.request("HEAD", "", "look at the bucket", accept=(403, 404)).headers.get("date", "")
+        return _http_date(date) if date else None
+
     def stream(self, key: str, *, chunk: int = 1 << 20, if_match: str | None = None) -> Iterator[bytes]:
         """The object's bytes in runs of at most ``chunk``; a broken connection is continued where it broke.
 

@@ -1,0 +1,72 @@
+"""Renewal: objects that a bucket would soon expire by age are made young again, some every day.
+
+An object is due at an age between a quarter and half of the limit; where between, its name's hash says. So what was
+written in one day does not all fall due on one day, and nothing that is looked at daily comes near the limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from zlib import crc32
+
+from . import layout
+from .bucket import Bucket, NotFoundError, ObjectInfo
+from .locks import Lease
+
+
+@dataclass(frozen=True)
+class Ageing:
+    """How old objects may become in a bucket that expires them after ``max_days``."""
+
+    max_days: float
+
+    def due_after(self, name: str) -> timedelta:
+        """The age at which the object ``name`` is renewed: a quarter to half of the limit."""
+        return timedelta(days=self.max_days * (0.25 + 0.25 * crc32(name.encode()) / 2**32))
+
+    def is_due(self, name: str, modified: datetime, now: datetime) -> bool:
+        """Whether the object should be renewed today."""
+        return now - modified >= self.due_after(name)
+
+    def expires(self, modified: datetime) -> datetime:
+        """When the bucket removes an object of that age."""
+        return modified + timedelta(days=self.max_days)
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """What a renewal did."""
+
+    objects: int = 0
+    bytes: int = 0
+
+
+def due(listed: Iterable[ObjectInfo], ageing: Ageing, now: datetime, needed: Callable[[str], bool]) -> list[ObjectInfo]:
+    """Those of the listed objects that are needed and should be renewed now."""
+    return [info for info in listed if ageing.is_due(info.key, info.modified, now) and needed(info.key)]
+
+
+def renew(bucket: Bucket, objects: Iterable[ObjectInfo], lease: Lease | None = None) -> Renewed:
+    """Copy each object onto itself, many at once. One that is gone meanwhile is left to ``verify`` to report."""
+
+    def one(info: ObjectInfo) -> int:
+        try:
+            bucket.renew(info.key)
+        except NotFoundError:
+            return -1
+        return info.size
+
+    if lease is not None:
+        lease.check()
+    with bucket.parallel() as pool:
+        sizes = [size for size in pool.map(one, objects) if size >= 0]
+    return Renewed(len(sizes), sum(sizes))
+
+
+def renew_small(bucket: Bucket, ageing: Ageing, now: datetime, lease: Lease | None = None) -> Renewed:
+    """Renew what every operation needs: format, catalog, signatures, holds, tombstones, journal, audit, own objects."""
+    folders = (layout.CATALOG, layout.HOLDS, layout.TOMBSTONES, layout.JOURNAL, layout.AUDIT)
+    listed = (info for folder in folders for info in bucket.list(folder))
+    return renew(bucket, due(listed, ageing, now, lambda _: True), lease)

@@ -1,1 +1,1 @@
-"""The documents: inventory of a bucket, copy into the store, restore."""
+"""Documents: inventory of a bucket, incremental copies into the store, restore, markers (docs/architecture.md)."""

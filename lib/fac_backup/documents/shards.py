@@ -1,0 +1,112 @@
+"""Splitting one label's documents over several machines: key ranges, partial listings, and one listing of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from fac_backup.documents.entry import MAX_KEY_BYTES, damaged
+from fac_backup.documents.listing import Listing, listing_key, write
+from fac_backup.documents.source import KeyRange, documents
+from fac_backup.plain.errors import IntegrityError
+from fac_backup.plain.manifest import Documents, Plain
+from fac_backup.store.bucket import Bucket
+
+_SAMPLES = 4096
+
+Key = Annotated[str, Field(max_length=MAX_KEY_BYTES)]
+
+
+class Shards(Plain):
+    """The keys at which a label's documents are split: shard ``n`` ends with the ``n``-th of them, the last with none.
+
+    Document keys belong in no public log, so this is kept in the store, and jobs pass each other numbers only.
+    """
+
+    cuts: tuple[Key, ...] = ()
+
+    def ranges(self) -> tuple[KeyRange, ...]:
+        """The key ranges: all keys, each once."""
+        return tuple(KeyRange(*pair) for pair in zip(("", *self.cuts), (*self.cuts, None), strict=True))
+
+    def to_json(self) -> bytes:
+        """What is kept in the store."""
+        return self.model_dump_json().encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Shards:
+        """Read it back. Raises IntegrityError."""
+        try:
+            shards = cls.model_validate_json(data)
+        except ValidationError:
+            raise damaged("the plan of its shards") from None
+        if list(shards.cuts) != sorted(set(shards.cuts)) or "" in shards.cuts:
+            raise damaged("the plan of its shards")
+        return shards
+
+
+def plan(keys: Iterable[str], shards: int) -> Shards:
+    """Split sorted keys into at most ``shards`` runs of about the same number, holding a few thousand keys at most."""
+    samples: list[str] = []
+    step = 1
+    for at, key in enumerate(keys):
+        if at % step == 0:
+            samples.append(key)
+            if len(samples) >= _SAMPLES:
+                samples, step = samples[::2], step * 2
+    cuts = (samples[len(samples) * at // shards] for at in range(1, shards)) if samples else ()
+    return Shards(cuts=tuple(sorted({cut for cut in cuts if cut != samples[-1]})))
+
+
+def plan_of(source: Bucket | Listing, shards: int) -> Shards:
+    """Split a label's documents as its last listing (cheaper) or a LIST of its bucket shows them."""
+    keys: Iterator[str] = (
+        (entry.key for entry in source.entries())
+        if isinstance(source, Listing)
+        else (found.key for found in documents(source))
+    )
+    return plan(keys, shards)
+
+
+def plan_key(backup_id: str, label: str) -> str:
+    """Where the plan is kept below the space's prefix."""
+    return f"backups/{backup_id}/shards-{label}.json"
+
+
+def part_key(backup_id: str, label: str, shard: int) -> str:
+    """Where a shard's partial listing is kept below the space's prefix."""
+    return f"backups/{backup_id}/documents-{label}.part-{shard:04d}.jsonl.zst"
+
+
+def join(store: Bucket, backup_id: str, parts: Sequence[Documents]) -> Documents:
+    """Make one listing of partial ones, given in the order of their ranges; the partial ones are then removed.
+
+    Raises IntegrityError if they are not what was written, or not in order.
+    """
+    label = parts[0].label
+    listings = [Listing.of(store, part) for part in parts]
+    if any(part.label != label for part in parts):
+        raise IntegrityError("Partial listings of several labels cannot be joined")
+
+    def lines() -> Iterator[bytes]:
+        last = ""
+        for listing in listings:
+            for line, entry in listing.pairs():
+                if entry.key <= last:
+                    raise damaged("its shards overlap")
+                last = entry.key
+                yield line
+
+    whole, _ = write(store, listing_key(backup_id, label), label, lines())
+    store.delete_many([*(part.listing for part in parts), plan_key(backup_id, label)])
+    return Documents(
+        label=label,
+        listing=whole.key,
+        listing_sha256=whole.sha256,
+        listing_size=whole.size,
+        count=whole.count,
+        size=sum(part.size for part in parts),
+        vanished=sum(part.vanished for part in parts),
+    )

@@ -1,0 +1,63 @@
+"""Work on several threads, results in the order of the tasks, a bounded number of them in flight."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+AHEAD = 8
+"""Tasks handed out per thread before the oldest must be done."""
+
+_WAITING = 20_000
+"""Finished results that may wait behind a slow one."""
+
+
+class Task(Generic[T]):
+    """Something to do on a thread, among results that are there already."""
+
+    __slots__ = ("run",)
+
+    def __init__(self, run: Callable[[], T]) -> None:
+        self.run = run
+
+
+def in_order(steps: Iterable[T | Task[T]], jobs: int) -> Generator[T]:
+    """Yield the steps in order, each ``Task`` replaced by what it returns.
+
+    At most ``AHEAD * jobs`` tasks are in flight. The first exception ends it: what has not begun never begins, and what
+    has is waited for, so that nothing writes any more when the caller sees the error.
+    """
+    waiting: deque[T | Future[T]] = deque()
+    flying = 0
+    pool: ThreadPoolExecutor | None = None
+    try:
+        for step in steps:
+            if isinstance(step, Task):
+                pool = pool or ThreadPoolExecutor(jobs, thread_name_prefix="documents")
+                waiting.append(pool.submit(step.run))
+                flying += 1
+            elif not waiting:
+                yield step
+                continue
+            else:
+                waiting.append(step)
+            while waiting:
+                first = waiting[0]
+                if isinstance(first, Future):
+                    if flying < AHEAD * jobs and len(waiting) < _WAITING and not first.done():
+                        break
+                    flying -= 1
+                    yield first.result()
+                else:
+                    yield first
+                waiting.popleft()
+        while waiting:
+            first = waiting.popleft()
+            yield first.result() if isinstance(first, Future) else first
+    finally:
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)

@@ -29,7 +29,7 @@ def notices(
     A damaged, unsigned or future-dated backup never counts as fresh.
     """
     found: list[Notice] = []
-    sound = [row for row in backups if not row.damaged and row.signed is not False and row.age_seconds >= 0]
+    sound = [row for row in backups if row.usable]
     if unfinished_restore:
         found.append(Notice(f"A restore is unfinished: {unfinished_restore}", serious=True))
     if not sound:
@@ -45,7 +45,7 @@ def notices(
             found.append(Notice(f"{row.id} is damaged: {row.damaged}", serious=True))
         if row.verified and not row.verified.passed:
             found.append(Notice(f"{row.id} failed its verification on {moment(row.verified.at)}.", serious=True))
-        if row.age_seconds < 0:
+        if row.future:
             found.append(Notice(f"{row.id} is dated in the future and counts for nothing."))
     unsigned = sum(1 for row in backups if row.signed is False)
     if unsigned:

@@ -158,7 +158,7 @@ def _backup(row: BackupRow, now: datetime) -> tuple[str, ...]:
         _unbroken(size(row.database_bytes)),
         f"{_unbroken(size(row.documents_bytes))} ({row.documents_count:,})",
         "<br>".join(_text(words.target_briefly(to)) for to in row.restorable_to)
-        if not row.damaged and row.signed is not False and row.restorable_to
+        if row.usable and row.restorable_to
         else _text(words.targets(row)),
         _text(words.until(row, now), MAX_TEXT),
         "<br>".join(remarks),

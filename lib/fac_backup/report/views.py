@@ -15,6 +15,8 @@ from fac_backup.plain.errors import FacBackupError
 When = Literal["unattended", "by hand", "unattended or by hand"]
 Level = Literal["objects", "restore"]
 
+CLOCK_TOLERANCE_SECONDS = 300.0
+
 
 @dataclass(frozen=True)
 class Target:
@@ -68,6 +70,16 @@ class BackupRow:
     """When the bucket's own rule will delete the first object that this backup needs, unless it is renewed."""
     damaged: str | None = None
     """Why the manifest cannot be used; None for a sound one."""
+
+    @property
+    def future(self) -> bool:
+        """Dated in the future, beyond what clocks may differ by: counts for nothing (docs/format.md, "Retention")."""
+        return self.age_seconds < -CLOCK_TOLERANCE_SECONDS
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be restored at all."""
+        return not self.damaged and self.signed is not False and not self.future
 
     @property
     def total_bytes(self) -> int:
@@ -206,7 +218,7 @@ class Outcome:
 
 
 def forms_for(row: BackupRow) -> tuple[Form, ...]:
-    """What to type to restore ``row`` by hand: one form a target. None for a damaged or unsigned one."""
-    if row.damaged or row.signed is False:
+    """What to type to restore ``row`` by hand: one form a target. None for one that cannot be restored."""
+    if not row.usable:
         return ()
     return tuple(Form(row.space, to.space, row.id, to.purpose) for to in row.restorable_to if to.by_hand)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from fac_backup.plain.text import duration, plural, size
-from fac_backup.report.views import BackupRow, Outcome, Target
+from fac_backup.report.views import CLOCK_TOLERANCE_SECONDS, BackupRow, Outcome, Target
 
 DAY = 86_400.0
 
@@ -28,7 +28,7 @@ def moment(when: datetime) -> str:
 
 def age(seconds: float) -> str:
     """``2 h 5 min``, ``3 days``; a backup dated in the future says so."""
-    if seconds < 0:
+    if seconds < -CLOCK_TOLERANCE_SECONDS:
         return "in the future"
     return "just now" if seconds < 60 else duration(seconds)
 
@@ -54,6 +54,8 @@ def targets(row: BackupRow) -> str:
         return "nowhere: damaged"
     if row.signed is False:
         return "nowhere: no valid signature"
+    if row.future:
+        return "nowhere: dated in the future"
     return ", ".join(target(to) for to in row.restorable_to) or "nowhere: the matrix has no path for it"
 
 
@@ -75,7 +77,7 @@ def flags(row: BackupRow, now: datetime, soon: float = 7 * DAY) -> tuple[str, ..
         shown.append(f"damaged: {row.damaged}")
     if row.signed is False:
         shown.append("not signed")
-    if row.age_seconds < 0:
+    if row.future:
         shown.append("dated in the future")
     if row.verified and not row.verified.passed:
         shown.append(f"failed verification on {moment(row.verified.at)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from html import unescape
+from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
@@ -76,8 +77,9 @@ def test_the_forms_name_each_target_that_a_person_may_restore_and_no_other() -> 
     ]  # fmt: skip
 
 
-def test_no_form_is_offered_for_a_damaged_or_unsigned_backup() -> None:
-    assert forms_for(row(damaged="cut")) == forms_for(row(signed=False)) == ()
+@pytest.mark.parametrize("flaw", [{"damaged": "cut"}, {"signed": False}, {"hours": -1}])
+def test_no_form_is_offered_for_a_backup_that_counts_for_nothing(flaw: dict[str, Any]) -> None:
+    assert forms_for(row(**flaw)) == ()
 
 
 def test_a_failure_says_what_happened_the_state_the_next_step_and_where_the_runbook_is() -> None:

@@ -84,13 +84,10 @@ def record_agrees(case: Case) -> Iterator[Check]:
 def spaces_exist(case: Case) -> Iterator[Check]:
     """Every space that is named is in the matrix, to the letter."""
     request = case.request
-    named = (
-        {"source": request.source, "target": request.target}
-        if request.operation == "restore"
-        else {"space": request.space}
-    )
-    if request.resume and not request.source:
-        del named["source"]
+    named = {"space": request.space}
+    if request.operation == "restore":
+        in_journal = request.resume and not request.source
+        named = {"target": request.target} if in_journal else {"source": request.source, "target": request.target}
     for role, name in named.items():
         if role == "space" and not name and request.operation in ("list", "doctor"):
             continue

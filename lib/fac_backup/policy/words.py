@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from functools import lru_cache
 
 
 def nearest(word: str, valid: Iterable[str]) -> str | None:
     """The valid word most like ``word``, or None where none is near. Case is ignored: ``Dev`` is near ``dev``."""
-    folded = {candidate.lower(): candidate for candidate in sorted(valid)}
+    return _nearest(word, tuple(sorted(valid)))
+
+
+@lru_cache(maxsize=1024)
+def _nearest(word: str, valid: tuple[str, ...]) -> str | None:
+    folded = {candidate.lower(): candidate for candidate in valid}
     found = difflib.get_close_matches(word[:60].strip().lower(), folded, n=1, cutoff=0.6)
     return folded[found[0]] if found else None
 

@@ -69,6 +69,9 @@ def build(venv: Path, wheels: Path, env: dict[str, str]) -> None:
             keep(Path(fetched), wheels)
     site = next((venv / "lib").glob("python3.*/site-packages"))
     shutil.copytree(ROOT / "lib" / "fac_backup", site / "fac_backup", ignore=shutil.ignore_patterns("__pycache__"))
+    own_matrix = ROOT / "action-matrix.yml"
+    if own_matrix.is_file():  # it applies to the repositories that it names
+        shutil.copy(own_matrix, site / "fac_backup")
 
 
 def keep(fetched: Path, wheels: Path) -> None:

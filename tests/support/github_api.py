@@ -23,7 +23,7 @@ JSON = dict[str, Any]
 
 @dataclass
 class Token:
-    """What one token may do: names of permissions, ``:write`` behind those that write; ``orgs`` whose members it reads."""
+    """What one token may do: names of permissions, ``:write`` behind those that write; ``orgs``: whose members."""
 
     permissions: set[str] = field(default_factory=lambda: {"metadata", "actions", "contents"})
     orgs: set[str] = field(default_factory=set)
@@ -46,6 +46,7 @@ class World:
     approvals: list[JSON] = field(default_factory=list)
     teams: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
     """(organization, slug) to login to state."""
+    users: set[str] = field(default_factory=lambda: {"alice", "bob", "mallory", "carol"})
     environments: dict[str, JSON] = field(default_factory=dict)
     branch_policies: dict[str, list[JSON]] = field(default_factory=dict)
     environment_secrets: dict[str, list[str]] = field(default_factory=dict)
@@ -279,6 +280,13 @@ def _member(world: World, token: Token, names: list[str], *_: Any) -> tuple[int,
     return 200, {"state": _found(members.get(login.lower())), "role": "member", "url": "…"}
 
 
+def _user(world: World, token: Token, names: list[str], *_: Any) -> tuple[int, Any]:
+    login = names[0].lower()
+    if login in {who.lower() for who in world.users}:
+        return 200, {"login": names[0], "type": "User"}
+    raise _Refusal(404, "Not Found")
+
+
 def _environment(world: World, token: Token, names: list[str], *_: Any) -> tuple[int, Any]:
     _ours(world, names)
     _need(token, "actions")
@@ -390,6 +398,7 @@ ROUTES: list[tuple[str, str, Answerer]] = [
     ("POST", _R + r"/issues", _new_issue),
     ("PATCH", _R + r"/issues/([0-9]+)", _change_issue),
     ("POST", _R + r"/issues/([0-9]+)/comments", _comment),
+    ("GET", r"/users/([^/]+)", _user),
     ("GET", r"/orgs/([^/]+)/teams/([^/]+)/memberships/([^/]+)", _member),
 ]
 

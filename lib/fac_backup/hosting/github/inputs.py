@@ -31,7 +31,7 @@ INPUTS: dict[str, Input] = {
     item.name: item
     for item in (
         Input("operation", "What is asked for: backup, restore, purge, list or verify.", required=True),
-        Input("space", "The space, as the matrix names it.", default="default"),
+        Input("space", "The space, as the matrix names it. Without a matrix there is one: default."),
         Input("kind", "The kind of backup: pre-deploy, daily, manual or one that the matrix declares. Default: from the event."),
         Input("note", "A sentence that the backup carries, for people."),
         Input("backup-id", _ID),
@@ -164,7 +164,11 @@ INTERNAL: dict[str, str] = {
 }
 """Set by every action itself, not by the workflow that uses it."""
 
-FORBIDDEN: tuple[str, ...] = ("FAC_BACKUP_MATRIX", "FAC_BACKUP_JSON", "FAC_BACKUP_DEBUG")
+FORBIDDEN: tuple[str, ...] = (
+    "FAC_BACKUP_MATRIX", "FAC_BACKUP_JSON", "FAC_BACKUP_DEBUG", "FAC_BACKUP_RANGE_THRESHOLD", "FAC_BACKUP_RANGE_PAGES",
+    "FAC_BACKUP_HTML", "FAC_BACKUP_BESIDE", "FAC_BACKUP_ONLY", "FAC_BACKUP_BEFORE_SWAP_SQL", "FAC_BACKUP_RELEASE",
+    "FAC_BACKUP_OWNER", "FAC_BACKUP_LIVE",
+)  # fmt: skip
 """Options of the command line that exist and that no action offers: set, empty. More: see ``EMPTIED``."""
 
 EMPTIED: tuple[str, ...] = (

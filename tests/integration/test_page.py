@@ -31,7 +31,7 @@ def catalog() -> CatalogView:
     """A space with everything that a page can show, one with little, one with nothing."""
     production = space(
         "production",
-        *(row(hours=2 + 24 * day, documents_bytes=4_200_000_000 - day * 60_000_000) for day in range(7)),
+        *(row(hours=2 + 24 * day, documents_bytes=4_200_000_000 - day * 60_000_000) for day in range(3)),
         row(kind="pre-deploy", hours=5, note="release 2026-11-22", expires=None, rule="newest"),
         row(kind="manual", hours=100, held=True),
         row(kind="pre-restore", hours=75, verified=Verified(NOW, "objects", False)),
@@ -73,7 +73,7 @@ def test_it_is_used_by_keyboard_and_says_what_it_did(seen: dict) -> None:  # typ
 
 def test_it_filters_and_jumps_from_the_timeline_to_the_entry(seen: dict) -> None:  # type: ignore[type-arg]
     steps = seen["steps"]
-    assert (steps["shown"], steps["filtered"], steps["found"]) == (16, 1, "1 of 16")
+    assert (steps["shown"], steps["filtered"], steps["found"]) == (12, 1, "1 of 12")
     assert steps["jumpedTo"] == steps["jumpWanted"]
 
 

@@ -484,7 +484,8 @@ class Api:
     def _job(self, operation: str, work: Callable[[Job], None]) -> Reply:
         job = Job(None, operation)
         self.world.jobs.append(job)
-        threading.Thread(target=work, args=(job,), daemon=True).start()
+        job.thread = threading.Thread(target=work, args=(job,), daemon=True)
+        job.thread.start()
         return 202, None, {"Location": f"{self.address()}/v3/jobs/{job.guid}"}
 
     def _fail(self, job: Job, detail: str) -> None:

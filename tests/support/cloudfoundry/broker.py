@@ -39,6 +39,8 @@ class Broker:
         """Cleared: binds hang until it is set again."""
         self.seconds = 0.0
         """How long each operation takes."""
+        self._made: dict[str, str] = {}
+        self._client: Any = None
 
     def bind(self, binding: Binding) -> dict[str, Any]:
         self.hang_bind.wait()
@@ -54,28 +56,47 @@ class Broker:
                 raise BrokerError(f"Could not find service instance {name} in the space of the instance")
             buckets.append(other[0].bucket)
         key, secret = self._user(f"cf-{binding.guid}", buckets)
+        return self._credentials(instance.bucket, buckets[1:], key, secret)
+
+    def _credentials(self, bucket: str, additional: list[str], key: str, secret: str) -> dict[str, Any]:
         endpoint = self.s3.endpoint if self.s3 else "https://s3.invalid"
         return {
             "access_key_id": key,
             "secret_access_key": secret,
             "region": "us-east-1",
-            "bucket": instance.bucket,
+            "bucket": bucket,
             "endpoint": endpoint,
             "fips_endpoint": endpoint,
             "insecure_skip_verify": False,
-            "additional_buckets": buckets[1:],
-            "uri": f"s3://{key}:{secret}@{endpoint.removeprefix('http://')}/{instance.bucket}",
+            "additional_buckets": additional,
+            "uri": f"s3://{key}:{secret}@{endpoint.removeprefix('http://')}/{bucket}",
         }
 
     def unbind(self, binding: Binding) -> None:
         if self.fail_unbind:
             raise BrokerError(self.fail_unbind.pop(0))
-        if binding.instance.kind == "s3" and binding.credentials and self.s3:
-            iam, name = self._iam(), f"cf-{binding.guid}"
-            with suppress(iam.exceptions.NoSuchEntityException):
-                iam.delete_access_key(UserName=name, AccessKeyId=binding.credentials["access_key_id"])
-            with suppress(iam.exceptions.NoSuchEntityException):
-                iam.delete_user(UserName=name)
+        if f"cf-{binding.guid}" in self._made:
+            self._remove(f"cf-{binding.guid}")
+
+    def permanent(self, binding: Binding) -> dict[str, Any]:
+        """Credentials of a binding that stays all the time: the administrator's, which saves a user."""
+        if binding.instance.kind != "s3" or self.s3 is None:
+            return self.bind(binding)
+        return self._credentials(binding.instance.bucket, [], self.s3.access_key, self.s3.secret_key)
+
+    def stop(self) -> None:
+        """Remove the users that are left: SeaweedFS gets slower with each."""
+        for name in list(self._made):
+            with suppress(Exception):
+                self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        iam, key = self._iam(), self._made[name]
+        with suppress(iam.exceptions.NoSuchEntityException):
+            iam.delete_access_key(UserName=name, AccessKeyId=key)
+        with suppress(iam.exceptions.NoSuchEntityException):
+            iam.delete_user(UserName=name)
+        self._made.pop(name, None)
 
     def _user(self, name: str, buckets: list[str]) -> tuple[str, str]:
         if self.s3 is None:
@@ -83,6 +104,7 @@ class Broker:
         iam = self._iam()
         iam.create_user(UserName=name)
         made = iam.create_access_key(UserName=name)["AccessKey"]
+        self._made[name] = made["AccessKeyId"]
         resources = [f"arn:aws:s3:::{bucket}{rest}" for bucket in buckets for rest in ("", "/*")]
         policy = {
             "Version": "2012-10-17",
@@ -103,10 +125,12 @@ class Broker:
 
     def _iam(self) -> Any:
         assert self.s3 is not None
-        return boto3.client(
-            "iam", endpoint_url=self.s3.endpoint, aws_access_key_id=self.s3.access_key,
-            aws_secret_access_key=self.s3.secret_key, region_name="us-east-1",
-        )  # fmt: skip
+        if self._client is None:
+            self._client = boto3.client(
+                "iam", endpoint_url=self.s3.endpoint, aws_access_key_id=self.s3.access_key,
+                aws_secret_access_key=self.s3.secret_key, region_name="us-east-1",
+            )  # fmt: skip
+        return self._client
 
 
 def can_make_users(s3: S3Server) -> bool:

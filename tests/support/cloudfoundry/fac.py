@@ -57,7 +57,7 @@ def build(
         for service, instance in there.items():
             if service != "backups" or bind_backups:
                 binding = Binding(None, "app", instance, app, state="succeeded")
-                binding.credentials = cloud.broker.bind(binding)
+                binding.credentials = cloud.broker.permanent(binding)
                 world.bindings.append(binding)
         world.start(app)
     return fac

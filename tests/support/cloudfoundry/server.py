@@ -94,6 +94,10 @@ class CloudFoundry:
     def stop(self) -> None:
         self.broker.hang_bind.set()
         self.tasks.stop()
+        for job in self.world.jobs:
+            if job.thread is not None:
+                job.thread.join(5)
+        self.broker.stop()
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()

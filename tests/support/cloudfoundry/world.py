@@ -108,6 +108,7 @@ class Job(Thing):
     operation: str
     state: str = "PROCESSING"
     errors: list[dict[str, Any]] = field(default_factory=list)
+    thread: threading.Thread | None = field(default=None, repr=False)
 
 
 @dataclass(eq=False)

@@ -1,0 +1,103 @@
+"""Remove what a dead run left: tasks, temporary instances, bindings and keys with our label that outlived their lease."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from fac_backup.hosting.cloudfoundry.bindings import Bindings
+from fac_backup.hosting.cloudfoundry.client import Client, Space
+from fac_backup.hosting.cloudfoundry.errors import ApiRefusedError
+from fac_backup.hosting.cloudfoundry.mark import RUN, Alive, Mark, outlived, run_of
+from fac_backup.plain.errors import FacBackupError
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Swept:
+    """One thing with our label: removed, kept because its run lives, or not removable (``trouble`` says why)."""
+
+    what: str
+    space: str
+    run: str
+    removed: bool
+    trouble: str = ""
+
+
+def sweep(client: Client, spaces: Sequence[Space], now: datetime, alive: Alive | None = None) -> tuple[Swept, ...]:
+    """Remove what carries our label and outlived its lease in ``spaces``. Nothing else is ever touched.
+
+    Tasks go first (they use what follows), then temporary instances (they carry keys), then bindings and keys. One
+    thing that cannot be removed does not keep the next from being removed.
+    """
+    return tuple(found for space in spaces for found in _sweep_space(client, space, now, alive))
+
+
+def _sweep_space(client: Client, space: Space, now: datetime, alive: Alive | None) -> list[Swept]:
+    done: list[Swept] = []
+
+    def remove(resource: dict[str, Any], what: str, act: Any) -> None:
+        if not outlived(resource, now, alive):
+            done.append(Swept(what, space.name, run_of(resource), False))
+            return
+        try:
+            act()
+        except FacBackupError as error:
+            _log.warning("%s in %s could not be removed: %s", what, space.name, error.line())
+            done.append(Swept(what, space.name, run_of(resource), False, error.what))
+        else:
+            _log.info("Removed %s in %s, left by run %s", what, space.name, run_of(resource))
+            done.append(Swept(what, space.name, run_of(resource), True))
+
+    tasks = client.resources("/v3/tasks", what="Listing tasks", space_guids=space.guid, label_selector=RUN,
+                             states="PENDING,RUNNING,CANCELING")  # fmt: skip
+    for task in list(tasks):
+        remove(task, f"task {task.get('name')}", lambda task=task: _cancel(client, str(task["guid"])))
+
+    instances = client.resources("/v3/service_instances", what="Listing instances", space_guids=space.guid,
+                                 label_selector=RUN, type="user-provided")  # fmt: skip
+    for instance in list(instances):
+        remove(instance, f"instance {instance.get('name')}", lambda i=instance: delete_instance(client, str(i["guid"])))
+
+    bindings = Bindings(client, Mark("sweep"))
+    for binding in _bindings_of(client, space):
+        what = f"{binding.get('type')} binding {binding.get('name') or binding['guid']}"
+        remove(binding, what, lambda b=binding, w=what: bindings.release(str(b["guid"]), what=f"Removing {w}"))
+    return done
+
+
+def _bindings_of(client: Client, space: Space) -> list[dict[str, Any]]:
+    """Our bindings and keys of the instances that the space can use; the list of bindings knows no filter by space."""
+    found = list(client.resources("/v3/service_credential_bindings", what="Listing bindings", label_selector=RUN))
+    if not found:
+        return []
+    listed = client.resources("/v3/service_instances", what="Listing instances", space_guids=space.guid)
+    instances = {str(instance["guid"]) for instance in listed}
+    return [b for b in found if _related(b, "service_instance") in instances]
+
+
+def _related(binding: dict[str, Any], name: str) -> str:
+    related = (binding.get("relationships") or {}).get(name) or {}
+    return str((related.get("data") or {}).get("guid"))
+
+
+def _cancel(client: Client, guid: str) -> None:
+    try:
+        client.request("POST", f"/v3/tasks/{guid}/actions/cancel", what="Cancelling a task")
+    except ApiRefusedError as error:
+        if error.status not in (404, 422):  # over meanwhile
+            raise
+
+
+def delete_instance(client: Client, guid: str) -> None:
+    """Delete a user-provided instance with its bindings; gone already is fine. Raises FacBackupError."""
+    what = "Deleting the temporary instance"
+    try:
+        client.wait(client.request("DELETE", f"/v3/service_instances/{guid}", what=what), what=what, seconds=120)
+    except ApiRefusedError as error:
+        if error.status != 404:
+            raise

@@ -1,0 +1,265 @@
+"""Credentials as a context: there while the block lasts, refused by S3 afterwards, whatever went wrong."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from botocore.exceptions import ClientError
+
+from fac_backup.hosting.cloudfoundry import s3 as runner_s3
+from fac_backup.hosting.cloudfoundry.bindings import Bindings, Patience
+from fac_backup.hosting.cloudfoundry.client import App, Client, Instance
+from fac_backup.hosting.cloudfoundry.errors import LeftBehindError
+from fac_backup.hosting.cloudfoundry.mark import Mark
+from fac_backup.plain.errors import ActNowError, FacBackupError, FailedError, LockedError
+from fac_backup.plain.locations import BucketAddress
+from tests.support.cloudfoundry import Binding, CloudFoundry, Fault
+from tests.support.cloudfoundry.fac import APP, ORG, Fac
+from tests.support.cloudfoundry.fixtures import client_of, cloud, fac, s3_users  # noqa: F401
+
+SHORT = Patience(job=2, accepted=2, other_run=1, release=2)
+
+
+class Setting:
+    """A client, the staging app and its backups instance."""
+
+    def __init__(self, cloud: CloudFoundry, fac: Fac) -> None:  # noqa: F811
+        self.cloud, self.fac = cloud, fac
+        self.client: Client = client_of(cloud, fac)
+        space = self.client.space(ORG, "staging")
+        self.app: App = self.client.app(space, APP)
+        self.instance: Instance = self.client.instance(space, "backups")
+
+    def bindings(self, run: str = "a run", **settings: object) -> Bindings:
+        return Bindings(self.client, Mark.of(run), patience=SHORT, **settings)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def there(cloud: CloudFoundry, fac: Fac) -> Setting:  # noqa: F811
+    return Setting(cloud, fac)
+
+
+def leave_a_binding(there: Setting) -> None:
+    """As a run does that loses its network before it can clean up."""
+    with suppress(SystemExit), there.bindings("the dead run").bound(there.instance, there.app):
+        there.cloud.faults = [Fault(500, match="DELETE|GET /v3/service_credential", times=999)]
+        raise SystemExit
+    there.cloud.faults = []
+
+
+def works(address: BucketAddress) -> bool:
+    with suppress(ClientError):
+        runner_s3.client_of(address).put_object(Bucket=address.name, Key="probe", Body=b"x")
+        return True
+    return False
+
+
+def test_a_binding_works_inside_the_block_and_is_refused_after_it(there: Setting) -> None:
+    with there.bindings().bound(there.instance, there.app) as bound:
+        address = bound.bucket()
+        assert works(address)
+        services = there.cloud.world.services_of(there.fac.apps["staging"])
+        assert "backups" in [service["name"] for service in services["s3"]]
+        assert address.credentials.secret_access_key not in repr(bound)
+    assert not works(address)
+    assert there.cloud.world.temporary() == []
+
+
+def test_a_key_works_inside_the_block_and_enters_no_app(there: Setting) -> None:
+    with there.bindings().key(there.instance, "read") as bound:
+        address = bound.bucket("prefix")
+        assert (works(address), address.prefix) == (True, "prefix/")
+        assert len(there.cloud.world.services_of(there.fac.apps["staging"])["s3"]) == 2
+    assert not works(address)
+    assert there.cloud.world.temporary() == []
+
+
+@pytest.mark.parametrize("error", [ActNowError("x"), RuntimeError("x"), KeyboardInterrupt()])
+def test_the_binding_is_taken_away_when_the_block_fails(there: Setting, error: BaseException) -> None:
+    with pytest.raises(type(error)), there.bindings().bound(there.instance, there.app):
+        raise error
+    assert there.cloud.world.temporary() == []
+
+
+def test_it_waits_until_s3_accepts_new_credentials(there: Setting) -> None:
+    there.cloud.broker.accept_after = 0.7
+    began = time.monotonic()
+    with there.bindings().bound(there.instance, there.app) as bound:
+        assert works(bound.bucket())
+    assert time.monotonic() - began > 0.6
+
+
+def test_credentials_that_stay_refused_end_in_a_sentence_and_leave_nothing(there: Setting) -> None:
+    there.cloud.broker.accept_after = 60
+    with (
+        pytest.raises(FailedError, match="still refuses the new credentials of backups"),
+        there.bindings().bound(there.instance, there.app),
+    ):
+        pass
+    assert there.cloud.world.temporary() == []
+
+
+def test_a_binding_job_that_fails_says_the_brokers_words_and_leaves_nothing(there: Setting) -> None:
+    there.cloud.broker.fail_bind = ["the broker is on fire"]
+    with pytest.raises(FailedError, match="the broker is on fire"), there.bindings().bound(there.instance, there.app):
+        pass
+    assert there.cloud.world.temporary() == []
+
+
+def test_a_binding_job_that_succeeds_after_we_gave_up_is_taken_away_all_the_same(there: Setting) -> None:
+    there.cloud.broker.hang_bind.clear()
+    threading.Timer(3, there.cloud.broker.hang_bind.set).start()
+    with pytest.raises(FacBackupError, match="was not over after"), there.bindings().bound(there.instance, there.app):
+        pass
+    assert there.cloud.world.temporary() == []
+
+
+def test_a_binding_job_that_hangs_is_reported_with_the_command_to_type(there: Setting) -> None:
+    there.cloud.broker.hang_bind.clear()
+    with (
+        pytest.raises(FacBackupError, match="was not over after") as caught,
+        there.bindings().bound(there.instance, there.app),
+    ):
+        pass
+    assert f"cf unbind-service {APP} backups" in caught.value.line()
+    there.cloud.broker.hang_bind.set()
+
+
+def test_a_permanent_binding_is_refused_by_ephemeral_and_never_removed(there: Setting) -> None:
+    world = there.cloud.world
+    permanent = Binding(None, "app", there.fac.instances["staging"]["backups"], there.fac.apps["staging"])
+    permanent.state, permanent.credentials = "succeeded", {"bucket": "x"}
+    world.bindings.append(permanent)
+    with pytest.raises(FailedError, match="already bound") as caught, there.bindings().bound(there.instance, there.app):
+        pass
+    assert 'Delete the line "- backups"' in caught.value.line()
+    assert permanent in world.bindings
+
+
+def test_existing_uses_a_permanent_binding_warns_and_leaves_it(
+    there: Setting, caplog: pytest.LogCaptureFixture
+) -> None:
+    permanent = Binding(None, "app", there.fac.instances["staging"]["backups"], there.fac.apps["staging"])
+    permanent.state, permanent.credentials = "succeeded", there.cloud.broker.bind(permanent)
+    there.cloud.world.bindings.append(permanent)
+    with there.bindings().bound(there.instance, there.app, mode="existing") as bound:
+        assert works(bound.bucket())
+    assert works(bound.bucket())
+    assert '"- backups"' in caplog.text
+
+
+def test_existing_without_a_binding_says_what_to_set(there: Setting) -> None:
+    with (
+        pytest.raises(FailedError, match="binding: existing"),
+        there.bindings().bound(there.instance, there.app, mode="existing"),
+    ):
+        pass
+
+
+def test_what_a_dead_run_left_is_taken_over_at_once_when_its_run_is_known_to_be_over(there: Setting) -> None:
+    leave_a_binding(there)
+    assert len(there.cloud.world.temporary()) == 1
+    with there.bindings("next", alive=lambda run: False).bound(there.instance, there.app) as bound:
+        assert works(bound.bucket())
+    assert there.cloud.world.temporary() == []
+
+
+def test_a_living_runs_binding_is_waited_for_and_then_reported(there: Setting) -> None:
+    with there.bindings("first").bound(there.instance, there.app) as bound:
+        second = there.bindings("second").bound(there.instance, there.app)
+        with pytest.raises(LockedError, match="run first-"), second:
+            pass
+        assert works(bound.bucket())
+
+
+def test_two_runs_at_once_both_get_their_turn(there: Setting) -> None:
+    done: list[str] = []
+
+    def run(name: str) -> None:
+        client = client_of(there.cloud, there.fac)
+        bindings = Bindings(client, Mark.of(name), patience=Patience(job=10, accepted=5, other_run=10, release=5))
+        with bindings.bound(there.instance, there.app) as bound:
+            assert works(bound.bucket())
+            time.sleep(0.2)
+            done.append(name)
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in ("one", "two", "three")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(done) == ["one", "three", "two"]
+    assert there.cloud.world.temporary() == []
+
+
+def test_a_lease_that_has_passed_counts_as_a_dead_run(there: Setting) -> None:
+    leave_a_binding(there)
+    later = there.bindings("next", now=lambda: datetime.now(UTC) + timedelta(minutes=16))
+    with later.bound(there.instance, there.app) as bound:
+        assert works(bound.bucket())
+
+
+@pytest.mark.parametrize("what", [500, "drop", "drop after"])
+def test_a_post_whose_answer_is_lost_ends_with_one_binding(there: Setting, what: int | str) -> None:
+    there.cloud.faults = [Fault(what, match="POST /v3/service_credential")]
+    with there.bindings().bound(there.instance, there.app) as bound:
+        assert works(bound.bucket())
+        assert len(there.cloud.world.temporary()) == 1
+    assert there.cloud.world.temporary() == []
+
+
+def test_an_instance_that_is_busy_for_a_moment_is_waited_for(there: Setting) -> None:
+    there.fac.instances["staging"]["backups"].busy_until = time.monotonic() + 0.5
+    with there.bindings().bound(there.instance, there.app) as bound:
+        assert works(bound.bucket())
+        there.fac.instances["staging"]["backups"].busy_until = time.monotonic() + 0.5
+    assert there.cloud.world.temporary() == []
+
+
+def test_an_unbind_that_fails_twice_is_tried_again(there: Setting) -> None:
+    there.cloud.broker.fail_unbind = ["no", "no"]
+    with there.bindings().bound(there.instance, there.app):
+        pass
+    assert there.cloud.world.temporary() == []
+
+
+def test_an_unbind_that_keeps_failing_is_red_and_says_what_to_type(there: Setting) -> None:
+    there.cloud.broker.fail_unbind = ["no"] * 50
+    with pytest.raises(LeftBehindError) as caught, there.bindings().bound(there.instance, there.app):
+        pass
+    assert caught.value.commands == (f"cf target -o {ORG} -s staging", f"cf unbind-service {APP} backups")
+    there.cloud.broker.fail_unbind = []
+    with there.bindings("next", alive=lambda run: False).bound(there.instance, there.app):
+        pass  # the delete that failed blocks binding until it is deleted again
+    assert there.cloud.world.temporary() == []
+
+
+def test_additional_buckets_are_reached_where_the_space_owns_the_instance(there: Setting) -> None:
+    with there.bindings().bound(there.instance, there.app, additional=["fac-public-s3"]) as bound:
+        other = there.fac.instances["staging"]["fac-public-s3"].bucket
+        assert works(runner_s3.address_of(bound.credentials, bucket=other))
+
+
+def test_additional_buckets_of_a_shared_instance_are_refused(there: Setting) -> None:
+    production = there.fac.instances["production"]["backups"]
+    production.name = "production-backups"
+    production.shared_into.append(there.fac.spaces["staging"])
+    shared = there.client.instance(there.app.space, "production-backups")
+    with (
+        pytest.raises(FailedError, match="shared into staging"),
+        there.bindings().bound(shared, there.app, additional=["fac-public-s3"]),
+    ):
+        pass
+
+
+def test_renewing_moves_the_lease(there: Setting) -> None:
+    moments = iter(datetime(2026, 11, 22, 20, minute, tzinfo=UTC) for minute in range(0, 60, 10))
+    bindings = there.bindings(now=lambda: next(moments))
+    with bindings.bound(there.instance, there.app) as bound:
+        before = dict(there.cloud.world.bindings[-1].labels)
+        bindings.renew(bound)
+        assert there.cloud.world.bindings[-1].labels["fac-backup-until"] > before["fac-backup-until"]

@@ -1,7 +1,9 @@
 """Renewal: objects that a bucket would soon expire by age are made young again, some every day.
 
-An object is due at an age between a quarter and half of the limit; where between, its name's hash says. So what was
-written in one day does not all fall due on one day, and nothing that is looked at daily comes near the limit.
+An object is due at an age between a quarter and half of the limit; where between, a hash of its name and of the day of
+its last writing says. So what was written on one day falls due over many days, differently each time round (with a
+period of its own for each object they would meet again: simulated, a quarter of all on one day), and nothing that is
+looked at daily comes near the limit.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from zlib import crc32
+from hashlib import blake2b
 
 from . import layout
 from .bucket import Bucket, NotFoundError, ObjectInfo
@@ -22,13 +24,15 @@ class Ageing:
 
     max_days: float
 
-    def due_after(self, name: str) -> timedelta:
+    def due_after(self, name: str, modified: datetime) -> timedelta:
         """The age at which the object ``name`` is renewed: a quarter to half of the limit."""
-        return timedelta(days=self.max_days * (0.25 + 0.25 * crc32(name.encode()) / 2**32))
+        day = int(modified.timestamp() // 86400)
+        digest = blake2b(f"{day}/{name}".encode(), digest_size=4).digest()
+        return timedelta(days=self.max_days * (0.25 + 0.25 * int.from_bytes(digest) / 2**32))
 
     def is_due(self, name: str, modified: datetime, now: datetime) -> bool:
         """Whether the object should be renewed today."""
-        return now - modified >= self.due_after(name)
+        return now - modified >= self.due_after(name, modified)
 
     def expires(self, modified: datetime) -> datetime:
         """When the bucket removes an object of that age."""

@@ -14,12 +14,29 @@ from fac_backup.policy.model import Matrix
 
 def json_schema() -> dict[str, Any]:
     """The schema (draft 2020-12), made from the model."""
-    schema = Matrix.model_json_schema(by_alias=True)
+    schema: dict[str, Any] = Matrix.model_json_schema(by_alias=True)
+    _close(schema)
+    # `staging:` with nothing below it is a space that says nothing about itself.
+    spaces = schema["properties"]["spaces"]["patternProperties"]
+    for pattern, space in spaces.items():
+        spaces[pattern] = {"anyOf": [space, {"type": "null"}]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "action-matrix.yml",
         **{key: value for key, value in schema.items() if key != "title"},
     }
+
+
+def _close(part: Any) -> None:
+    """Refuse keys that are no names: the model does, and its generated schema leaves that open."""
+    if isinstance(part, dict):
+        if "patternProperties" in part:
+            part.setdefault("additionalProperties", False)
+        for inner in part.values():
+            _close(inner)
+    elif isinstance(part, list):
+        for inner in part:
+            _close(inner)
 
 
 def schema_text() -> str:

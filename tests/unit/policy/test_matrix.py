@@ -84,7 +84,17 @@ def test_the_schema_accepts_both_matrices_and_refuses_a_wrong_key():
     validator = jsonschema.Draft202012Validator(json_schema())
     for text in (FAC, MINIMAL):
         assert list(validator.iter_errors(yaml.safe_load(text))) == []
-    assert list(validator.iter_errors(yaml.safe_load(MINIMAL + "spacs: {}\n")))
+    assert not list(validator.iter_errors({"version": 1, "spaces": {"dev": None}}))
+    for wrong in (
+        {"spacs": {}},
+        {"spaces": {"Dev": {}}},
+        {"spaces": {"dev": {"retention": {"daily": {"keep_days": 0}}}}},
+        {"spaces": {}},
+        {"paths": [{"source": "dev", "target": "dev", "when": "sometimes"}]},
+        {"who": "bob"},
+        {"who": {"team": "o/t", "users": ["a"]}},
+    ):
+        assert list(validator.iter_errors(yaml.safe_load(MINIMAL) | wrong)), wrong
 
 
 SPACES = "version: 1\nspaces: {dev: {}, prod: {}}\nwho: {users: [ann]}\n"

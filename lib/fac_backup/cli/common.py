@@ -10,11 +10,12 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import click
 
 from fac_backup.operations.result import Result
+from fac_backup.operations.surroundings import Surroundings, surroundings
 from fac_backup.plain.errors import FacBackupError, FailedError
 from fac_backup.plain.text import for_log, one_line
 
@@ -35,8 +36,10 @@ class Console:
         """Print a result: JSON or text on stdout; inside Actions also outputs and step summary."""
         if self.json:
             click.echo(json.dumps(result.as_json(), indent=1))
-        elif result.text():
-            click.echo(result.text())
+        else:
+            from fac_backup.report import table
+
+            click.echo(result.printed or table.outcome(result.outcome, public=self.inside_actions))
         if self.inside_actions:
             from fac_backup.cli import actions
 
@@ -107,7 +110,14 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
             console.fail(failure)
             context.exit(failure.exit_code)
 
-    return command
+    return cast(Callable[..., None], command)
+
+
+def around(console: Console) -> Surroundings:
+    """The world around the operation: matrix, places, run."""
+    return surroundings(
+        doing=console.operation, matrix_file=console.matrix, inside_actions=console.inside_actions, jobs=console.jobs
+    )
 
 
 class InterruptedError_(FailedError):  # noqa: N801 - the plain name is a builtin

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fac_backup.plain.backup_id import is_name
 from fac_backup.plain.errors import UsageError
 from fac_backup.plain.locations import BucketAddress, S3Credentials
-from fac_backup.policy.matrix import Instances
+from fac_backup.policy.model import Instances
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,9 @@ from fac_backup.plain.errors import UsageError
 from fac_backup.plain.locations import BucketAddress
 from fac_backup.plain.manifest import Run
 from fac_backup.policy.matrix import DEFAULT, Matrix, load
+from fac_backup.report.progress import Progress, choose
+
+log = logging.getLogger(__name__)
 
 
 def utc_now() -> datetime:
@@ -33,6 +37,52 @@ class Surroundings:
     env: Mapping[str, str] = field(repr=False)
     jobs: int = 3
     clock: Callable[[], datetime] = utc_now
+    doing: str = "fac-backup"
+    """The operation, as whoever waits for its lock is told."""
+    matrix_commit: str = ""
+
+    @property
+    def transfers(self) -> int:
+        """Requests to S3 at the same time: they wait for the network, not for a core."""
+        return max(16, 4 * self.jobs)
+
+    @property
+    def who(self) -> str:
+        """Who works here, for locks: the run, or this process. Never a host."""
+        if self.inside_actions:
+            from fac_backup.hosting.github.run import run_from
+
+            return run_from(self.env).label
+        return f"(process {os.getpid()})"
+
+    def one_space(self, name: str) -> str:
+        """``name``, or the one space there is without a matrix. Raises UsageError for an unknown one, or for none."""
+        if not name and self.has_matrix:
+            raise UsageError("No space is named", next_step=f"Spaces are: {', '.join(self.matrix.spaces)}.")
+        self.matrix.space(name or "default")
+        return name or "default"
+
+    def require_signatures(self, space: str) -> bool:
+        """Whether unsigned backups of ``space`` count for nothing."""
+        return self.matrix.space(space).require_signatures
+
+    @property
+    def restore_url(self) -> str:
+        """Address of the page where a restore is started by hand; empty where it is not known."""
+        repository = self.env.get("GITHUB_REPOSITORY", "")
+        server = self.env.get("GITHUB_SERVER_URL", "https://github.com")
+        return f"{server}/{repository}/actions/workflows/restore.yml" if self.inside_actions and repository else ""
+
+    def progress(self) -> Progress:
+        """How far things are: bars on a terminal, a line now and then in a job's log."""
+        return choose(in_actions=self.inside_actions, write=log.info)
+
+    def default_kind(self) -> str:
+        """The kind where none is named: inside Actions from the event, elsewhere manual (docs/format.md)."""
+        if not self.inside_actions:
+            return "manual"
+        event = self.env.get("GITHUB_EVENT_NAME", "")
+        return {"schedule": "daily", "workflow_dispatch": "manual"}.get(event, "pre-deploy")
 
     def places(self, space: str, *, source: bool = False) -> Places:
         """Where the data of ``space`` is. Raises UsageError for a malformed or contradictory setting."""
@@ -50,14 +100,16 @@ class Surroundings:
     @property
     def run(self) -> Run:
         """Who and what runs this, for manifests, locks and the audit."""
-        from fac_backup.hosting.github.run import public_run
+        if not self.inside_actions:
+            return Run(tool=__version__)
+        from fac_backup.hosting.github.run import run_from
 
-        actor, url = public_run(self.env) if self.inside_actions else ("", "")
-        return Run(tool=__version__, actor=actor, url=url)
+        run = run_from(self.env)
+        return Run(tool=__version__, actor=run.triggering_actor or run.actor, url=run.url)
 
 
 def surroundings(
-    *, matrix_file: str, inside_actions: bool, jobs: int, env: Mapping[str, str] | None = None
+    *, doing: str, matrix_file: str, inside_actions: bool, jobs: int, env: Mapping[str, str] | None = None
 ) -> Surroundings:
     """Find the matrix that applies and describe the world around an operation.
 
@@ -74,16 +126,18 @@ def surroundings(
         from fac_backup.hosting.github.facts import matrix_of_run
 
         found = matrix_of_run(env)
-        return Surroundings(found.matrix, found.origin, found.has_matrix, True, env, jobs)
+        return Surroundings(
+            found.matrix, found.origin, found.has_matrix, True, env, jobs, doing=doing, matrix_commit=found.commit
+        )
     path = Path(matrix_file or "action-matrix.yml")
     if not path.is_file():
         if matrix_file:
             raise UsageError(f"There is no file {matrix_file}", next_step="Give the path of the matrix.")
-        return Surroundings(DEFAULT, "no matrix", False, False, env, jobs)
+        return Surroundings(DEFAULT, "no matrix", False, False, env, jobs, doing=doing)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"The matrix cannot be read ({type(error).__name__})", next_step="It must be UTF-8 text."
         ) from None
-    return Surroundings(load(text, path.name), path.name, True, False, env, jobs)
+    return Surroundings(load(text, path.name), path.name, True, False, env, jobs, doing=doing)

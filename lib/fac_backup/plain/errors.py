@@ -5,7 +5,7 @@ The exit codes are part of the command line's contract (docs/format.md, "Exit co
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 TARGET_AS_BEFORE = "Nothing was changed."
 
@@ -24,6 +24,10 @@ class FacBackupError(Exception):
         self.what = what
         self.state = state
         self.next_step = next_step
+        self.data: dict[str, Any] = {}
+        """Figures for programs that are known although the operation failed, such as the undo id."""
+        self.outcome: object = None
+        """A view for people (``report.views.Outcome``) that shows more than the line, such as every check."""
 
     def line(self) -> str:
         """The one line for the operator: control characters become spaces, whatever they came from."""

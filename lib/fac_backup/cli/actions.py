@@ -1,0 +1,35 @@
+"""What a command leaves behind inside Actions: outputs, annotation, step summary. Imported only there."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from fac_backup.hosting.github import commands
+from fac_backup.operations.result import OUTPUTS, Result
+from fac_backup.plain.errors import FacBackupError
+from fac_backup.report.summary import render
+from fac_backup.report.views import Failure, Outcome
+
+
+def tell(result: Result) -> None:
+    """Outputs and summary of a result."""
+    outputs = {"result": json.dumps(result.as_json()), "exit-code": str(result.exit_code), **result.outputs()}
+    commands.write_outputs(outputs, os.environ)
+    commands.write_summary(render(result.outcome), os.environ)
+    for warning in result.outcome.warnings:
+        commands.annotate("warning", warning, title="fac-backup")
+
+
+def tell_failure(operation: str, error: FacBackupError) -> None:
+    """Outputs, annotation and summary of a failure; outputs are always written, refusals included."""
+    data: dict[str, Any] = {"operation": operation, "exit_code": error.exit_code, "error": error.line(), **error.data}
+    outputs = {name: str(error.data.get(name.replace("-", "_"), "")) for name in OUTPUTS}
+    commands.write_outputs({**outputs, "result": json.dumps(data), "exit-code": str(error.exit_code)}, os.environ)
+    commands.annotate("error", error.line(), title="fac-backup")
+    title = f"{operation.capitalize()} was refused" if error.exit_code == 3 else f"{operation.capitalize()} failed"
+    outcome = error.outcome if isinstance(error.outcome, Outcome) else Outcome(operation, title)
+    from dataclasses import replace
+
+    commands.write_summary(render(replace(outcome, failure=Failure.of(error))), os.environ)

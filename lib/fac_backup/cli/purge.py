@@ -1,0 +1,28 @@
+"""``fac-backup purge``."""
+
+from __future__ import annotations
+
+import click
+
+from fac_backup.cli.common import Console, around, common, option
+
+EPILOG = """\b
+Examples:
+  fac-backup purge --space production --dry-run
+  fac-backup purge --space production
+"""
+
+
+@click.command("purge", epilog=EPILOG)
+@option("--space", default="", help="The space whose store is purged. Without a matrix: default.")
+@option("--dry-run", is_flag=True, help="Print the plan, change nothing.")
+@option("--authorized-at", default="", help="When a job before this one was told that it may (UTC).")
+@common
+def command(console: Console, space: str, dry_run: bool) -> None:
+    """Remove the backups that the retention rules let go, then every object that nothing needs any more.
+
+    The newest backup of each kind always stays, and so does one that is held. The plan says why, line by line.
+    """
+    from fac_backup.operations.purge import run
+
+    console.finish(run(space, dry_run, around(console)))

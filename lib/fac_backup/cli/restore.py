@@ -1,0 +1,44 @@
+"""``fac-backup restore``."""
+
+from __future__ import annotations
+
+import click
+
+from fac_backup.cli.common import Console, around, common, option
+
+EPILOG = """\b
+Examples:
+  fac-backup restore --source dev --target dev --backup-id dev_20261122T201653Z_daily --confirm dev --dry-run
+  fac-backup restore --source dev --target preview --backup-id dev_20261122T201653Z_daily --confirm preview
+  fac-backup restore --source dev --target dev --backup-id dev_20261122T211500Z_pre-restore --confirm dev     (undo)
+  fac-backup restore --target dev --resume --confirm dev                               (finish what was killed)
+  fac-backup restore --source dev --target dev --backup-id ID --confirm dev --beside dev_yesterday
+"""
+
+
+@click.command("restore", epilog=EPILOG)
+@option("--source", default="", help="The space whose backup is restored.")
+@option("--target", required=True, help="The space that is replaced.")
+@option("--backup-id", default="", help="Which backup; `fac-backup list` shows the ids.")
+@option("--confirm", default="", help="The target's name once more: this wipes it.")
+@option("--dry-run", is_flag=True, help="Check everything, print the plan, change nothing.")
+@option("--resume", is_flag=True, help="Finish the restore into the target that was killed.")
+@option("--beside", default="", help="Restore the database alone into a new database of this name and stop there.")
+@option("--only", multiple=True, help="With --beside: only these tables (schema.table), without foreign keys.")
+@option("--before-swap-sql", type=click.Path(dir_okay=False), default="",
+        help="SQL file to run in the new database before it takes the old one's place; if it fails, nothing is replaced.")  # fmt: skip
+@option("--authorized-at", default="", help="When a job before this one was told that it may (UTC).")
+@common
+def command(
+    console: Console, source: str, target: str, backup_id: str, confirm: str, dry_run: bool, resume: bool,
+    beside: str, only: tuple[str, ...], before_swap_sql: str,
+) -> None:  # fmt: skip
+    """Replace the database and the documents of TARGET by a backup of SOURCE.
+
+    Everything that can be checked is checked first. The new database is built beside the old one and swapped in; the
+    state before is kept as a pre-restore backup, whose id is the undo. Exit code 7 means that a person must act.
+    """
+    from fac_backup.operations.restore import RestoreRequest, run
+
+    request = RestoreRequest(source, target, backup_id, confirm, dry_run, resume, beside, only, before_swap_sql)
+    console.finish(run(request, around(console)))

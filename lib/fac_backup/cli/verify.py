@@ -1,0 +1,32 @@
+"""``fac-backup verify``."""
+
+from __future__ import annotations
+
+import click
+
+from fac_backup.cli.common import Console, around, common, option
+
+EPILOG = """\b
+Examples:
+  fac-backup verify --space dev                                   (the newest backup, every object)
+  fac-backup verify --space dev --backup-id ID --level restore    (the rehearsal, in a scratch database)
+  fac-backup verify --space dev --live                            (the live tables beside the newest backup's)
+"""
+
+
+@click.command("verify", epilog=EPILOG)
+@option("--space", default="", help="The space. Without a matrix: default.")
+@option("--backup-id", default="", help="Which backup. Default: the newest.")
+@option("--level", type=click.Choice(["objects", "restore"]), default="objects", help="objects: everything that the "
+        "manifest names is there and whole. restore: restored into a scratch database and compared.")  # fmt: skip
+@option("--live", is_flag=True, help="Compare the live tables' rows with the backup's counts.")
+@option("--max-age-hours", type=click.FloatRange(0), default=None, help="Fail if the newest backup is older.")
+@common
+def command(console: Console, space: str, backup_id: str, level: str, live: bool, max_age_hours: float | None) -> None:
+    """Prove that a backup is whole, or rehearse its restore.
+
+    The rehearsal needs a server for its scratch database: FAC_BACKUP_SCRATCH_DATABASE_URL, else DATABASE_URL's.
+    """
+    from fac_backup.operations.verify import VerifyRequest, run
+
+    console.finish(run(VerifyRequest(space, backup_id, level, live, max_age_hours), around(console)))

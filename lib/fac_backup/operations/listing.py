@@ -1,0 +1,56 @@
+"""List what can be restored: where to, how old, how big, until when and by which rule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fac_backup.operations import catalog_view, gate, opening
+from fac_backup.operations.result import Result
+from fac_backup.operations.surroundings import Surroundings
+from fac_backup.plain.errors import FailedError, UsageError
+from fac_backup.report.views import CatalogView, Outcome
+
+
+def run(space: str, kind: str, html: str, around: Surroundings, max_age_hours: float | None = None) -> Result:
+    """1. may this run;  2. read the catalog;  3. plan the retention, to say what goes when;  4. show, or write the page."""
+    space = around.one_space(space)
+    gate.admit(gate.Wish("list", space=space, kind=kind), around)
+    if kind:
+        around.matrix.kind(space, kind)
+    store = opening.open_store(around, space)
+    store.bucket.check()
+    store.open_for_reading()
+    view = catalog_view.of(store, around, kind)
+    catalog = CatalogView(around.clock(), (view,), restore_url=around.restore_url)
+    if html:
+        _write_page(Path(html), catalog)
+    sound = [row for row in view.backups if not row.damaged and row.age_seconds >= 0]
+    newest = sound[0] if sound else None
+    data = {
+        "space": space,
+        "backup_id": newest.id if newest else "",
+        "age_seconds": round(newest.age_seconds) if newest else "",
+        "backups": [catalog_view.as_json(row) for row in view.backups],
+        "warnings": [notice.text for notice in view.notices],
+    }
+    outcome = Outcome("list", f"Backups of {space}", spaces=(view,))
+    if max_age_hours is not None and (newest is None or newest.age_seconds > max_age_hours * 3600):
+        error = FailedError(
+            f"The newest {kind or ''} backup of {space} is older than {max_age_hours:g} hours".replace("  ", " ")
+            if newest
+            else f"There is no {kind} backup of {space}".replace("  ", " "),
+            next_step="Look at the runs of the daily workflow: docs/operations.md, `cron is red`.",
+        )
+        error.outcome, error.data = outcome, data
+        raise error
+    return Result(outcome, data)
+
+
+def _write_page(folder: Path, view: CatalogView) -> None:
+    from fac_backup.report import page
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "index.html").write_text(page.render(view), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"The page cannot be written ({error.strerror})", next_step="Name another folder.") from None

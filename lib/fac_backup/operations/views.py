@@ -1,0 +1,68 @@
+"""Results of backup and restore as people and programs see them."""
+
+from __future__ import annotations
+
+from fac_backup.operations import catalog_view
+from fac_backup.operations.opening import Opened
+from fac_backup.operations.result import Result
+from fac_backup.operations.surroundings import Surroundings
+from fac_backup.plain.manifest import Manifest
+from fac_backup.plain.text import duration, plural, size
+from fac_backup.report.views import Fact, Form, Outcome
+
+
+def backup_result(manifest: Manifest, opened: Opened, around: Surroundings) -> Result:
+    """What was backed up, what was new, and where it can be restored to."""
+    figures = manifest.figures
+    vanished = sum(part.vanished for part in manifest.documents)
+    facts = [
+        Fact("space", manifest.space),
+        Fact("kind", manifest.kind),
+        *([Fact("note", manifest.note)] if manifest.note else []),
+        Fact("database", size(manifest.database.size)),
+        Fact("documents", f"{plural(manifest.documents_count, 'document')}, {size(manifest.documents_size)}"),
+        Fact("uploaded", f"{size(figures.uploaded)} (database {size(figures.uploaded_database)}, "
+             f"documents {size(figures.uploaded_documents)})"),
+        Fact("took", duration(figures.seconds)),
+        Fact("signed", "yes" if opened.signer else "no"),
+    ]  # fmt: skip
+    warnings = []
+    if vanished:
+        warnings.append(
+            f"{plural(vanished, 'document')} vanished while they were backed up: they were deleted in that moment."
+        )
+    if around.has_matrix and not manifest.database.rows:
+        warnings.append("The database has no tables. If it should have some, check which database this is.")
+    unfinished = opened.store.journal.unfinished()
+    if unfinished:
+        warnings.append(
+            f"A restore into {manifest.space} is unfinished, so this backup may show a mixture of before and after: "
+            f"run `fac-backup restore --target {manifest.space} --resume` first."
+        )
+    forms = tuple(
+        Form(manifest.space, target.space, manifest.id, target.purpose)
+        for target in catalog_view.targets(around, manifest.space, manifest.kind)
+        if target.by_hand
+    )
+    outcome = Outcome(
+        "backup", f"Backup of {manifest.space} is complete", backup_id=manifest.id, facts=tuple(facts), forms=forms,
+        warnings=tuple(warnings),
+    )  # fmt: skip
+    return Result(outcome, figures_of(manifest, around) | {"uploaded_bytes": figures.uploaded})
+
+
+def figures_of(manifest: Manifest, around: Surroundings) -> dict[str, object]:
+    """The figures of one backup that all results share."""
+    return {
+        "backup_id": manifest.id,
+        "space": manifest.space,
+        "kind": manifest.kind,
+        "created": manifest.created.isoformat(),
+        "age_seconds": round((around.clock() - manifest.created).total_seconds()),
+        "database_bytes": manifest.database.size,
+        "documents_count": manifest.documents_count,
+        "documents_bytes": manifest.documents_size,
+        "uploaded_database_bytes": manifest.figures.uploaded_database,
+        "uploaded_documents_bytes": manifest.figures.uploaded_documents,
+        "duration_seconds": manifest.figures.seconds,
+    }

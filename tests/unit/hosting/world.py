@@ -85,7 +85,6 @@ class Asked:
             "GITHUB_WORKFLOW_REF": f"octo/app/.github/workflows/restore.yml@{self.ref}",
             "FAC_BACKUP_GITHUB_TOKEN": self.token,
             "FAC_BACKUP_MEMBERS_TOKEN": self.members,
-            "FAC_BACKUP_AUTHORIZED_AT": self.authorized_at,
             **self.env,
         }
 
@@ -104,7 +103,14 @@ class Asked:
         )
         matrix = matrix_of_run(env).matrix
         facts = gather(
-            request, matrix, env, stage=self.stage, now=NOW, first_attempt=self.first, made_by_this_run=self.own
+            request,
+            self.stage,
+            matrix,
+            env,
+            now=NOW,
+            authorized_at=self.authorized_at,
+            first_attempt=self.first,
+            made_by_this_run=self.own,
         )
         return decide(facts, matrix)
 

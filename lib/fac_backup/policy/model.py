@@ -406,9 +406,12 @@ class Matrix(Strict):
         """The restore paths that begin in ``source``."""
         return tuple(path for path in self.paths if path.source == source)
 
-    def may_undo(self, space: str) -> bool:
-        """Whether restores into ``space`` happen, so that its ``pre-restore`` backups may be put back by hand."""
-        return bool(self.paths_to(space))
+    def may_undo(self, space: str, kind: str = "pre-restore") -> bool:
+        """Whether a backup of ``kind`` may be put back into ``space`` by hand though no path says so.
+
+        That is the undo of a restore: for ``pre-restore`` backups, wherever restores go.
+        """
+        return kind == "pre-restore" and bool(self.paths_to(space))
 
     def place(self, space: str) -> CloudFoundry:
         """Where ``space`` is on Cloud Foundry, with what it leaves out filled in from the top of the matrix."""

@@ -309,6 +309,14 @@ def test_a_schedule_cannot_resume_a_restore():
     assert "event" in why(unattended(request=replace(REFRESH, resume=True)))
 
 
+def test_a_member_resumes_a_killed_restore_by_naming_and_confirming_its_target():
+    request = Request("restore", target="preview", confirm="preview", resume=True)
+    assert not why(by_hand(request))
+    assert "who: actor" in why(by_hand(request, memberships={}))
+    assert list(why(by_hand(replace(request, confirm="")))) == ["confirm"]
+    assert list(why(by_hand(replace(request, source="production")))) == ["path"]
+
+
 # Undo.
 
 
@@ -440,8 +448,10 @@ def test_without_a_matrix_backups_and_lists_work_and_only_an_unattended_purge_de
 
 def test_pre_deploy_backups_are_made_where_deployments_run():
     request = Request("backup", space="production", kind="pre-deploy")
-    for ref in ("refs/heads/main", "refs/heads/prod", "refs/tags/v2"):
+    for ref in ("refs/heads/main", "refs/tags/v1.20261122"):
         assert not why(by_hand(request, replace(RUN, event="push", ref=ref)))
+    for ref in ("refs/heads/v1.0", "refs/tags/v2.0", "refs/tags/v1.0/x", "refs/pull/7/merge", ""):
+        assert list(why(Facts(request, replace(RUN, event="push", ref=ref)))) == ["ref"]
     branch = replace(RUN, event="push", ref="refs/heads/feature")
     assert list(why(by_hand(request, branch))) == ["ref"]
     deploying = FAC.model_copy(update={"deployments": (".github/workflows/restore.yml",)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from fac_backup.plain.errors import FailedError
@@ -84,3 +85,72 @@ def wait_until_accepted(
             )
         sleep(pause)
         pause = min(2.0, pause * 1.5)
+
+
+def leave(address: BucketAddress, key: str, data: bytes) -> None:
+    """Store a small object (``key`` relative to the address's prefix). Raises FailedError."""
+    _told(lambda: client_of(address).put_object(Bucket=address.name, Key=address.prefix + key, Body=data))
+
+
+def leave_file(address: BucketAddress, key: str, path: Path) -> None:
+    """Store a file unless an object of that size is there. Raises FailedError."""
+    client = client_of(address)
+    found = head(address, key)
+    if found != path.stat().st_size:
+        _told(lambda: client.upload_file(str(path), address.name, address.prefix + key))
+
+
+def head(address: BucketAddress, key: str) -> int | None:
+    """Bytes of an object, None if it is not there. Raises FailedError."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return int(client_of(address).head_object(Bucket=address.name, Key=address.prefix + key)["ContentLength"])
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+            return None
+        raise FailedError(f"The backups bucket answers {error.response['Error'].get('Code')}") from None
+
+
+def fetch(address: BucketAddress, key: str, limit: int = ORDER_LIMIT) -> bytes | None:
+    """The object, None if it is not there; at most ``limit`` bytes. Raises FailedError."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        body = client_of(address).get_object(Bucket=address.name, Key=address.prefix + key)["Body"]
+        data: bytes = body.read(limit + 1)
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
+            return None
+        raise FailedError(f"The backups bucket answers {error.response['Error'].get('Code')}") from None
+    except BotoCoreError as error:
+        raise FailedError(f"The backups bucket cannot be read ({type(error).__name__})") from None
+    if len(data) > limit:
+        raise FailedError("An object in the backups bucket is larger than it can be")
+    return data
+
+
+def remove(address: BucketAddress, *keys: str) -> None:
+    """Delete objects; those that are not there do not matter. Raises FailedError."""
+    client = client_of(address)
+    for key in keys:
+        _told(lambda key=key: client.delete_object(Bucket=address.name, Key=address.prefix + key))  # type: ignore[misc]
+
+
+def presign(address: BucketAddress, key: str, seconds: int) -> str:
+    """An address from which anybody can read the object for so long, and as long as the key that signed it lives."""
+    where = {"Bucket": address.name, "Key": address.prefix + key}
+    url: str = client_of(address).generate_presigned_url("get_object", Params=where, ExpiresIn=seconds)
+    return url
+
+
+def _told(act: Callable[[], Any]) -> None:
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        act()
+    except ClientError as error:
+        raise FailedError(f"The backups bucket answers {error.response['Error'].get('Code')}") from None
+    except (BotoCoreError, Boto3Error) as error:
+        raise FailedError(f"The backups bucket cannot be written ({type(error).__name__})") from None

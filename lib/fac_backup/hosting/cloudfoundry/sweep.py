@@ -1,4 +1,4 @@
-"""Remove what a dead run left: tasks, temporary instances, bindings and keys with our label that outlived their lease."""
+"""Remove what a dead run left: tasks, temporary instances, bindings and keys whose lease has passed."""
 
 from __future__ import annotations
 

@@ -64,9 +64,9 @@ def gather(
 ) -> Facts:
     """Everything that ``decide`` needs about ``request`` in the run that ``env`` describes.
 
-    ``authorized_at`` is what the job ``authorize`` said, empty where there was none. ``first_attempt`` and ``made_by_this_run`` stand in the target's store and the backup's manifest, which only the job
-    that works can read: it passes them in. Raises RefusedError where not even the default branch is known, and
-    UsageError outside a run.
+    ``authorized_at`` is what the job ``authorize`` said, empty where there was none. ``first_attempt`` and
+    ``made_by_this_run`` stand in the target's store and the backup's manifest, which only the job that works can read:
+    it passes them in. Raises RefusedError where not even the default branch is known, UsageError outside a run.
     """
     run = run_from(env)
     github = GitHub(run.api_url, env.get("FAC_BACKUP_GITHUB_TOKEN", ""))

@@ -85,6 +85,7 @@ class Asked:
             "GITHUB_WORKFLOW_REF": f"octo/app/.github/workflows/restore.yml@{self.ref}",
             "FAC_BACKUP_GITHUB_TOKEN": self.token,
             "FAC_BACKUP_MEMBERS_TOKEN": self.members,
+            "FAC_BACKUP_AUTHORIZED_AT": self.authorized_at,
             **self.env,
         }
 
@@ -104,11 +105,10 @@ class Asked:
         matrix = matrix_of_run(env).matrix
         facts = gather(
             request,
-            self.stage,
             matrix,
             env,
+            stage=self.stage,
             now=NOW,
-            authorized_at=self.authorized_at,
             first_attempt=self.first,
             made_by_this_run=self.own,
         )

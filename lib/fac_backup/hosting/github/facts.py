@@ -53,18 +53,17 @@ class _Recorded:
 
 def gather(
     request: Request,
-    stage: Stage,
     matrix: Matrix,
     env: Mapping[str, str],
     *,
+    stage: Stage,
     now: datetime,
-    authorized_at: str = "",
     first_attempt: FirstAttempt | Trouble = Trouble.NOT_ASKED,
     made_by_this_run: bool | None = None,
 ) -> Facts:
     """Everything that ``decide`` needs about ``request`` in the run that ``env`` describes.
 
-    ``authorized_at`` is what the job ``authorize`` said, empty where there was none. ``first_attempt`` and
+    ``FAC_BACKUP_AUTHORIZED_AT`` is what the job ``authorize`` said, empty where there was none. ``first_attempt`` and
     ``made_by_this_run`` stand in the target's store and the backup's manifest, which only the job that works can read:
     it passes them in. Raises RefusedError where not even the default branch is known, UsageError outside a run.
     """
@@ -92,7 +91,7 @@ def gather(
         approvals=_approvals(run, github) if wanted.approvals else Trouble.NOT_ASKED,
         first_attempt=first_attempt,
         made_by_this_run=made_by_this_run,
-        authorized_seconds_ago=_age(authorized_at, now),
+        authorized_seconds_ago=_age(env.get("FAC_BACKUP_AUTHORIZED_AT", ""), now),
     )
 
 

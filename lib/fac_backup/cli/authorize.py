@@ -35,5 +35,8 @@ def command(
     """Decide whether this run may do OPERATION, show every check, and touch nothing. Exit code 3: refused."""
     from fac_backup.operations.gate import Wish, show
 
-    wish = Wish(operation, space, kind, source, target, backup_id, confirm, dry_run, resume)
+    wish = Wish(
+        operation, space=space, kind=kind, source=source, target=target, backup_id=backup_id, confirm=confirm,
+        dry_run=dry_run, resume=resume,
+    )  # fmt: skip
     console.finish(show(wish, around(console)))

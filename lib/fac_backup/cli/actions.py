@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from fac_backup.hosting.github import commands
-from fac_backup.operations.result import OUTPUTS, Result
+from fac_backup.operations.result import Result, outputs_of
 from fac_backup.plain.errors import FacBackupError
 from fac_backup.report.summary import render
 from fac_backup.report.views import Failure, Outcome
@@ -25,7 +25,7 @@ def tell(result: Result) -> None:
 def tell_failure(operation: str, error: FacBackupError) -> None:
     """Outputs, annotation and summary of a failure; outputs are always written, refusals included."""
     data: dict[str, Any] = {"operation": operation, "exit_code": error.exit_code, "error": error.line(), **error.data}
-    outputs = {name: str(error.data.get(name.replace("-", "_"), "")) for name in OUTPUTS}
+    outputs = outputs_of(error.data)
     commands.write_outputs({**outputs, "result": json.dumps(data), "exit-code": str(error.exit_code)}, os.environ)
     commands.annotate("error", error.line(), title="fac-backup")
     title = f"{operation.capitalize()} was refused" if error.exit_code == 3 else f"{operation.capitalize()} failed"

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fac_backup.hosting.github import inputs
 from fac_backup.report.views import Outcome
 
-OUTPUTS = (
-    "backup-id", "database-bytes", "documents-count", "documents-bytes", "uploaded-bytes", "duration-seconds",
-    "age-seconds",
-)  # fmt: skip
+OUTPUTS = tuple(name for name in inputs.OUTPUTS if name not in ("result", "exit-code"))
 """The outputs of every action besides ``result`` and ``exit-code``; empty where an operation has no such figure."""
+
+
+def outputs_of(data: Mapping[str, Any]) -> dict[str, str]:
+    """The figures in ``data`` (by snake_case names) that the actions offer as outputs: truth as ``true`` and ``false``."""
+    found = {}
+    for name in OUTPUTS:
+        value = data.get(name.replace("-", "_"))
+        found[name] = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return found
 
 
 @dataclass(frozen=True)
@@ -31,4 +39,4 @@ class Result:
 
     def outputs(self) -> dict[str, str]:
         """The figures that the actions offer as outputs."""
-        return {name: str(self.data.get(name.replace("-", "_"), "")) for name in OUTPUTS}
+        return outputs_of(self.data)

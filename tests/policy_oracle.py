@@ -86,6 +86,7 @@ _BY_MEMBERS = {**_SOUND, "actor": "member", "triggering": "member"}
 _BY_FORM = {**_BY_MEMBERS, "event": "workflow_dispatch"}
 _RESTORE_BY_HAND = {**_BY_FORM, "operation": "restore", "confirm": "target", "environment": "guarded"}
 _EXISTING = ("of this run", "older", "pre-restore")
+_RIGHT_OR_NONE = ("target", "nothing")
 _FREE = {"repository": "ours", "record": ("agrees", "unreadable", "other branch")}
 
 TABLE: tuple[Row, ...] = (
@@ -118,12 +119,23 @@ TABLE: tuple[Row, ...] = (
     _row(operation="backup", source="dev", kind=("daily", "manual"), **_FREE),
     _row(operation="backup", source=("staging", "preview"), kind="manual", **_FREE),
     # Purge: every day by itself, or by members; looking is free.
-    _row(operation="purge", source=SPACES, **_UNATTENDED),
-    _row(operation="purge", source=SPACES, **_FINISHED_BY_MEMBER),
-    _row(operation="purge", source=SPACES, event=frozenset(DIMENSIONS["event"]) - {"schedule"}, **_BY_MEMBERS),
+    _row(operation="purge", source=SPACES, confirm=_RIGHT_OR_NONE, **_UNATTENDED),
+    _row(operation="purge", source=SPACES, confirm=_RIGHT_OR_NONE, **_FINISHED_BY_MEMBER),
+    _row(
+        operation="purge",
+        source=SPACES,
+        confirm=_RIGHT_OR_NONE,
+        event=frozenset(DIMENSIONS["event"]) - {"schedule"},
+        **_BY_MEMBERS,
+    ),
     _row(operation=("purge dry", "list", "verify", "hold"), source=SPACES, **_FREE),
     # What needs a member, from a form.
-    _row(operation=("adopt", "hold release", "unlock", "import", "export"), source=SPACES, **_BY_FORM),
+    _row(
+        operation=("adopt", "hold release", "unlock", "import", "export"),
+        source=SPACES,
+        confirm=_RIGHT_OR_NONE,
+        **_BY_FORM,
+    ),
 )
 
 
@@ -162,11 +174,12 @@ def facts(case: Case) -> Facts:
         default_branch="main",
         workflow_path=".github/workflows/anything.yml",
     )
+    subject = target if restore else source
     confirm = {
-        "target": target,
-        "Target": target.title(),
-        "target with a blank": target + " ",
-        "source": f"not {target}",
+        "target": subject,
+        "Target": subject.title(),
+        "target with a blank": subject + " ",
+        "source": f"not {subject}",
     }
     return Facts(
         request=Request(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 
 
@@ -52,6 +52,7 @@ class Request:
     """What is asked for, to the letter as it came. Empty texts were not given."""
 
     operation: str
+    _: KW_ONLY
     space: str = ""
     """For every operation but a restore."""
     source: str = ""

@@ -6,7 +6,7 @@ import hashlib
 import threading
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -73,6 +73,11 @@ class Pieces:
         if at == count or self._digests[at * 32 : at * 32 + 32] != digest:
             return None
         return self._stored[at], datetime.fromtimestamp(self._modified[at], UTC)
+
+    def missing(self, wanted: Iterable[Piece]) -> list[Piece]:
+        """Those of ``wanted`` that the store does not have with the stored size that they name, by the last LIST."""
+        found = ((piece, self._known(bytes.fromhex(piece.sha256))) for piece in wanted)
+        return [piece for piece, known in found if known is None or known[0] != piece.stored]
 
     def add(self, data: bytes) -> Piece:
         """Keep ``data`` (1 byte to ``MAX_PIECE_BYTES``); compressed and uploaded only if the store lacks it."""

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
@@ -59,6 +60,17 @@ def error_code(body: bytes) -> str:
     return rest.partition(b"</Code>")[0][:80].decode("ascii", "replace").strip() if found else ""
 
 
+_opening = threading.Lock()
+
+
+@cache
+def _loader() -> Any:
+    """botocore's descriptions of services, read once for all buckets: 0.2 s a bucket otherwise."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
+
+
 class Wire:
     """Requests to one bucket. Safe to use from several threads; connects when first used."""
 
@@ -85,18 +97,23 @@ class Wire:
             if self._client is not None and region in ("", self._region):
                 return
             try:
-                self._open(region)
+                with _opening:
+                    self._open(region)
             except Exception as error:
                 raise for_exception(error, self.role, "connect") from None
 
     def _open(self, region: str) -> None:
         import boto3
+        import botocore.session
         from botocore.config import Config
         from botocore.httpsession import URLLib3Session
         from botocore.utils import get_environ_proxies
 
         given = self.address.credentials
+        underlying = botocore.session.Session()
+        underlying.register_component("data_loader", _loader())
         session = boto3.session.Session(
+            botocore_session=underlying,
             aws_access_key_id=given.access_key_id or None,
             aws_secret_access_key=given.secret_access_key or None,
             aws_session_token=given.session_token or None,
@@ -126,7 +143,7 @@ class Wire:
         if self._region == "aws-global":
             self._region = "us-east-1"
         self._credentials = session.get_credentials()
-        certificates = session._session.get_config_variable("ca_bundle")  # botocore's session: AWS_CA_BUNDLE and config
+        certificates = underlying.get_config_variable("ca_bundle")  # AWS_CA_BUNDLE and the configuration file
         self._http = URLLib3Session(
             verify=certificates or True,
             proxies=get_environ_proxies(self._base),

@@ -117,6 +117,8 @@ class Documents(Plain):
     """Of the listing before compression."""
     listing_size: Bytes
     """Bytes of the listing before compression."""
+    listing_stored_sha256: Sha256 | None = None
+    """Of the listing as stored: some bits of a compressed frame may be flipped without changing what it holds."""
     count: Annotated[int, Field(ge=0)]
     size: Bytes
     """Bytes of all documents."""

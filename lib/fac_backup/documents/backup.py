@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain
 
@@ -134,7 +134,7 @@ def backup_range(
     options = options or Options()
     previous = _readable(previous)
     work = _Work(source, store, backup_id, Known(store, source.label), options)
-    with closing(work.steps(previous, between)) as steps:
+    with closing(work.transfer), closing(work.steps(previous, between)) as steps:
         if previous is None or between != EVERYTHING:
             listing, uploaded = write(store, key, source.label, work.lines(steps))
         else:
@@ -153,6 +153,7 @@ def _part(listing: Listing, size: int, vanished: int) -> Documents:
         listing=listing.key,
         listing_sha256=listing.sha256,
         listing_size=listing.size,
+        listing_stored_sha256=listing.stored_sha256,
         count=listing.count,
         size=size,
         vanished=vanished,
@@ -189,7 +190,7 @@ def _against(previous: Listing, work: _Work, steps: Iterator[_Step], key: str) -
     else:
         if same == previous.count:
             store.copy_from(store, previous.key, key)
-            return Listing(store, key, previous.label, previous.sha256, previous.size, same), 0
+            return replace(previous, store=store, key=key), 0
     head = (line for line, _ in zip(previous.lines(), range(same), strict=False))
     return write(store, key, previous.label, chain(head, work.lines(chain([first], steps))))
 

@@ -44,19 +44,29 @@ class Listing:
     size: int
     """Bytes before compression."""
     count: int
+    stored_sha256: str | None = None
+    """Of the object as stored, where it is known."""
 
     @classmethod
     def of(cls, store: ReadSource, part: Documents) -> Listing:
         """The listing that a manifest names."""
-        return cls(store, part.listing, part.label, part.listing_sha256, part.listing_size, part.count)
+        return cls(
+            store,
+            part.listing,
+            part.label,
+            part.listing_sha256,
+            part.listing_size,
+            part.count,
+            part.listing_stored_sha256,
+        )
 
     def lines(self) -> Iterator[bytes]:
         """The raw lines, each with its line feed. Raises IntegrityError at the first sign of damage, at the latest
         after the last line, when the size and SHA-256 of the whole are known."""
-        digest = hashlib.sha256()
+        digest, stored = hashlib.sha256(), hashlib.sha256()
         seen = count = 0
         rest = b""
-        for block in _decompress(self.store.stream(self.key)):
+        for block in _decompress(_hashed(self.store.stream(self.key), stored)):
             seen += len(block)
             if seen > self.size:
                 raise damaged("longer than its manifest says")
@@ -69,6 +79,8 @@ class Listing:
                 yield line + b"\n"
         if rest or seen != self.size or count != self.count or digest.hexdigest() != self.sha256:
             raise damaged("its size, count or SHA-256 is not the manifest's")
+        if self.stored_sha256 not in (None, stored.hexdigest()):
+            raise damaged("it is not stored as it was written")
 
     def entries(self) -> Iterator[Entry]:
         """The entries in order. Raises IntegrityError like ``lines``, and for a line that is no entry or misplaced."""
@@ -101,6 +113,7 @@ class Written:
     stored: int = 0
     """Bytes after it."""
     _digest: hashlib._Hash = field(default_factory=hashlib.sha256, repr=False)
+    _stored_digest: hashlib._Hash = field(default_factory=hashlib.sha256, repr=False)
 
     @property
     def sha256(self) -> str:
@@ -109,7 +122,7 @@ class Written:
 
     def listing(self, store: ReadSource, key: str, label: str) -> Listing:
         """The listing that was written, once it is stored under ``key``."""
-        return Listing(store, key, label, self.sha256, self.size, self.count)
+        return Listing(store, key, label, self.sha256, self.size, self.count, self._stored_digest.hexdigest())
 
 
 def compress(lines: Iterable[bytes], written: Written) -> Iterator[bytes]:
@@ -123,8 +136,11 @@ def compress(lines: Iterable[bytes], written: Written) -> Iterator[bytes]:
         written.count += len(block)
         written.size += len(data)
         written._digest.update(data)
-        packed = packer.compress(data)
+        return stored(packer.compress(data))
+
+    def stored(packed: bytes) -> bytes:
         written.stored += len(packed)
+        written._stored_digest.update(packed)
         return packed
 
     for line in lines:
@@ -135,9 +151,7 @@ def compress(lines: Iterable[bytes], written: Written) -> Iterator[bytes]:
             block, waiting = [], 0
             if packed:
                 yield packed
-    packed, tail = pack(), packer.flush()
-    written.stored += len(tail)
-    yield packed + tail
+    yield pack() + stored(packer.flush())
 
 
 def write(store: Bucket, key: str, label: str, lines: Iterable[bytes]) -> tuple[Listing, int]:
@@ -145,6 +159,12 @@ def write(store: Bucket, key: str, label: str, lines: Iterable[bytes]) -> tuple[
     written = Written()
     store.upload_stream(key, compress(lines, written), content_type="application/zstd")
     return written.listing(store, key, label), written.stored
+
+
+def _hashed(chunks: Iterable[bytes], digest: hashlib._Hash) -> Iterator[bytes]:
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
 
 
 def _decompress(chunks: Iterable[bytes]) -> Iterator[bytes]:

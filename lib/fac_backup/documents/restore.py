@@ -138,7 +138,7 @@ def add(work: Restore) -> tuple[Plan, Added]:
     missing = (entry for found, entry, _ in _side_by_side(work) if found is None and entry is not None)
     tasks: Iterator[Change | Task[Change]] = (Task(partial(give, entry)) for entry in missing)
     size = 0
-    with closing(in_order(tasks, work.options.jobs)) as done:
+    with closing(transfer), closing(in_order(tasks, work.options.jobs)) as done:
         for change in done:
             _count(counts, change)
             size += change.entry.size if change.entry else 0
@@ -193,7 +193,7 @@ def _carried_out(work: Restore, added: Added, counts: dict[str, int]) -> Generat
     """Carry changes out; yields the lines of the record: what was there already, as LIST shows it."""
     transfer = Transfer(work.stored, work.target)
     size = 0
-    with closing(_settled(work, added, transfer)) as changes:
+    with closing(transfer), closing(_settled(work, added, transfer)) as changes:
         extra = _Extra(work.target)
         for change in changes:
             _count(counts, change)

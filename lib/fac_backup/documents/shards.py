@@ -106,6 +106,7 @@ def join(store: Bucket, backup_id: str, parts: Sequence[Documents]) -> Documents
         listing=whole.key,
         listing_sha256=whole.sha256,
         listing_size=whole.size,
+        listing_stored_sha256=whole.stored_sha256,
         count=whole.count,
         size=sum(part.size for part in parts),
         vanished=sum(part.vanished for part in parts),

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from fac_backup.documents.entry import bare, damaged, quoted
+from fac_backup.documents.express import Express
 from fac_backup.documents.source import ReadSource
-from fac_backup.store.bucket import Bucket, Changed, DeniedError, NotFoundError, ObjectHead
+from fac_backup.store.bucket import Bucket, Changed, CopyResult, DeniedError, NotFoundError, ObjectHead
 
 MD5_DIGITS = 32
 
@@ -35,6 +36,7 @@ class Transfer:
         self.source = source
         self.target = target
         self._ask_sha256 = ask_sha256
+        self._express = Express(target)
         self._lock = threading.Lock()
         self._succeeded = False
         self._by_server: bool | None = None
@@ -45,9 +47,7 @@ class Transfer:
         if self._asks_server():
             assert isinstance(self.source, Bucket)  # noqa: S101 - for the type checker: _asks_server has looked
             try:
-                done = self.target.copy_from(
-                    self.source, source_key, key, if_match=quoted(etag), size=size, sha256=self._ask_sha256
-                )
+                done = self._by_the_server(self.source, source_key, key, quoted(etag), size)
             except DeniedError:
                 self._refused()
             else:
@@ -61,6 +61,17 @@ class Transfer:
             raise NotFoundError("Versions cannot be read there")
         done = self.target.copy_from(self.source, source_key, key, version_id=version_id, size=size)
         return Copied(bare(done.etag), done.sha256, streamed=False)
+
+    def _by_the_server(self, source: Bucket, source_key: str, key: str, if_match: str, size: int) -> CopyResult:
+        sha256 = self._ask_sha256
+        done = None
+        if size <= self.target.tuning.copy_limit:
+            done = self._express.copy(source, source_key, key, if_match=if_match, sha256=sha256)
+        return done or self.target.copy_from(source, source_key, key, if_match=if_match, size=size, sha256=sha256)
+
+    def close(self) -> None:
+        """Close the connections that were kept for copies."""
+        self._express.close()
 
     def _asks_server(self) -> bool:
         if self._by_server is None:

@@ -1,0 +1,141 @@
+"""The small parts: merging, ordering, what a store holds, splitting, places that overlap."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fac_backup.documents.known import Known
+from fac_backup.documents.merge import side_by_side
+from fac_backup.documents.shards import Shards, plan
+from fac_backup.documents.source import check_places
+from fac_backup.documents.window import AHEAD, Task, in_order
+from fac_backup.plain.errors import IntegrityError, UsageError
+from fac_backup.plain.locations import BucketAddress, S3Credentials
+from fac_backup.store.bucket import ObjectInfo
+
+KEYS = st.sets(st.text(min_size=1, max_size=5), max_size=30)
+
+
+@given(KEYS, KEYS)
+def test_two_streams_side_by_side_show_each_key_once_in_order(left: set[str], right: set[str]) -> None:
+    pairs = list(side_by_side(sorted(left), sorted(right), lambda key: key, lambda key: key))
+    assert [one or other for one, other in pairs] == sorted(left | right)
+    assert {one for one, _ in pairs if one} == left
+    assert {other for _, other in pairs if other} == right
+
+
+def test_results_come_in_the_order_of_their_tasks_with_few_in_flight() -> None:
+    begun = 0
+
+    def steps() -> Iterator[int | Task[int]]:
+        nonlocal begun
+        for number in range(500):
+            begun += 1
+            yield number if number % 3 else Task(lambda number=number: time.sleep(0.001 * (number % 5)) or number)
+
+    seen = 0
+    for result in in_order(steps(), 4):
+        assert result == seen
+        seen += 1
+        assert begun - seen <= 3 * AHEAD * 4 + 3
+    assert seen == 500
+
+
+def test_after_a_failure_nothing_begins_and_what_has_begun_is_waited_for() -> None:
+    running, began = set[int](), []
+    lock = threading.Lock()
+
+    def work(number: int) -> int:
+        with lock:
+            running.add(number)
+            began.append(number)
+        time.sleep(0.01)
+        with lock:
+            running.discard(number)
+        if number == 5:
+            raise OSError("no")
+        return number
+
+    with pytest.raises(OSError, match="no"):
+        list(in_order((Task(lambda number=number: work(number)) for number in range(1000)), 2))
+    assert not running
+    assert len(began) < 5 + AHEAD * 2 + 3
+
+
+class Lister:
+    """A bucket that only lists."""
+
+    def __init__(self, *found: ObjectInfo) -> None:
+        self.found = found
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        return iter(sorted(self.found, key=lambda one: one.key))
+
+
+def test_known_tells_an_object_by_name_size_and_etag() -> None:
+    moment = datetime(2026, 11, 22, tzinfo=UTC)
+    names = [f"{number:064x}" for number in (1, 2, 1 << 255)] + ["ab" * 32]
+    odd = ["documents/uploads/xx/short", "documents/uploads/00/" + "g" * 64, f"documents/uploads/ff/{names[0]}"]
+    keys = [f"documents/uploads/{name[:2]}/{name}" for name in names]
+    known: Any = Known(Lister(*(ObjectInfo(key, 5, '"e"', moment) for key in [*keys, *odd])), "uploads")  # type: ignore[arg-type]
+    assert len(known) == 4
+    for name in names:
+        assert known.has(name, 5, "e")
+        assert not known.has(name, 6, "e")
+        assert not known.has(name, 5, "f")
+        assert known.written(name) == moment
+    assert not known.holds("cd" * 32)
+    assert known.written("cd" * 32) is None
+
+
+@given(st.sets(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6)), st.integers(1, 9))
+def test_shards_hold_every_key_exactly_once(keys: set[str], count: int) -> None:
+    shards = Shards.from_json(plan(sorted(keys), count).to_json())
+    ranges = shards.ranges()
+    assert 1 <= len(ranges) <= count
+    for key in keys:
+        assert sum(key in one for one in ranges) == 1
+
+
+def test_shards_are_about_equal_and_planned_in_little_memory() -> None:
+    keys = [f"{number:06}" for number in range(50_000)]
+    sizes = [sum(key in one for key in keys) for one in plan(keys, 4).ranges()]
+    assert max(sizes) - min(sizes) < 50_000 * 0.01
+
+
+@pytest.mark.parametrize("text", [b"", b"{}x", b'{"cuts":["b","a"]}', b'{"cuts":["a","a"]}', b'{"cuts":[""]}'])
+def test_a_damaged_plan_of_shards_is_an_integrity_error(text: bytes) -> None:
+    with pytest.raises(IntegrityError):
+        Shards.from_json(text)
+
+
+def at(text: str, endpoint: str = "") -> BucketAddress:
+    return BucketAddress.parse(text, S3Credentials(endpoint=endpoint))
+
+
+@pytest.mark.parametrize(
+    ("labels", "store", "said"),
+    [
+        ([("a", "s3://one"), ("b", "s3://one")], "s3://other", "a and b overlap"),
+        ([("a", "s3://one/x"), ("b", "s3://one/x/y")], "s3://other", "a and b overlap"),
+        ([("a", "s3://one"), ("b", "s3://one/x")], "s3://other", "a and b overlap"),
+        ([("a", "s3://one"), ("a", "s3://two")], "s3://other", "given twice"),
+        ([("A b", "s3://one")], "s3://other", "lower-case"),
+        ([("a", "s3://one")], "s3://one/backups", "where backups are kept"),
+    ],
+)
+def test_labels_that_cannot_be_told_apart_are_refused(labels: list[tuple[str, str]], store: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        check_places([(label, at(place)) for label, place in labels], at(store))
+
+
+def test_labels_side_by_side_are_fine() -> None:
+    check_places([("a", at("s3://one/x")), ("b", at("s3://one/xy")), ("c", at("s3://two"))], at("s3://one/backups"))

@@ -3,10 +3,11 @@
     python tools/bundle.py --python 3.12 --output dist          (makes dist/fac-backup-1.0.0-cp312.pyz and its .sha256)
     python -ISB dist/fac-backup-1.0.0-cp312.pyz backup --help
 
-Linux x86-64, glibc 2.28 or newer (cflinuxfs4 has 2.35). Wheels come from ``requirements.lock``, by hash; compiled ones
-are chosen by their tags, whichever Python builds. The same inputs give the same bytes: entries are sorted, times are
-fixed. Compiled modules cannot be imported from inside a zip file, so the bundle unpacks itself once into a folder of its
-own and runs from there. Run it with ``-I -S``: then neither PYTHONPATH nor the application's packages are seen.
+Linux x86-64, glibc 2.28 or newer (cflinuxfs4 has 2.35). Wheels come from ``requirements.lock``, by hash; compiled
+ones are chosen by their tags, whichever Python builds. The same inputs give the same bytes: entries are sorted, times
+are fixed. Compiled modules cannot be imported from inside a zip file, so the bundle unpacks itself once into a folder
+of its own and runs from there. Run it with
+``-I -S``: then neither PYTHONPATH nor the application's packages are seen.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Remove what a dead run left: tasks, temporary instances, bindings and keys whose lease has passed."""
+"""Remove what a dead run left: tasks, bindings and keys whose lease has passed."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ class Swept:
 def sweep(client: Client, spaces: Sequence[Space], now: datetime, alive: Alive | None = None) -> tuple[Swept, ...]:
     """Remove what carries our label and outlived its lease in ``spaces``. Nothing else is ever touched.
 
-    Tasks go first (they use what follows), then temporary instances (they carry keys), then bindings and keys. One
-    thing that cannot be removed does not keep the next from being removed.
+    Tasks go first: they use what follows. One thing that cannot be removed does not keep the next from being removed.
     """
     return tuple(found for space in spaces for found in _sweep_space(client, space, now, alive))
 
@@ -57,11 +56,6 @@ def _sweep_space(client: Client, space: Space, now: datetime, alive: Alive | Non
                              states="PENDING,RUNNING,CANCELING")  # fmt: skip
     for task in list(tasks):
         remove(task, f"task {task.get('name')}", lambda task=task: _cancel(client, str(task["guid"])))
-
-    instances = client.resources("/v3/service_instances", what="Listing instances", space_guids=space.guid,
-                                 label_selector=RUN, type="user-provided")  # fmt: skip
-    for instance in list(instances):
-        remove(instance, f"instance {instance.get('name')}", lambda i=instance: delete_instance(client, str(i["guid"])))
 
     bindings = Bindings(client, Mark("sweep"))
     for binding in _bindings_of(client, space):
@@ -90,14 +84,4 @@ def _cancel(client: Client, guid: str) -> None:
         client.request("POST", f"/v3/tasks/{guid}/actions/cancel", what="Cancelling a task")
     except ApiRefusedError as error:
         if error.status not in (404, 422):  # over meanwhile
-            raise
-
-
-def delete_instance(client: Client, guid: str) -> None:
-    """Delete a user-provided instance with its bindings; gone already is fine. Raises FacBackupError."""
-    what = "Deleting the temporary instance"
-    try:
-        client.wait(client.request("DELETE", f"/v3/service_instances/{guid}", what=what), what=what, seconds=120)
-    except ApiRefusedError as error:
-        if error.status != 404:
             raise

@@ -1,0 +1,221 @@
+"""Handing one backup from a higher space to a lower one: an index of addresses to read exactly its objects, and no key.
+
+The runner, which may read the source's bucket, signs an address for each object of that one backup and leaves the index
+in the *target's* store. The task reads the objects through it. The signatures end by themselves, die with the key that
+signed them, and are renewed (a new index under the same name) while the task works.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+import urllib3
+import zstandard
+
+from fac_backup.hosting.cloudfoundry import s3
+from fac_backup.hosting.cloudfoundry.presigned import Signer
+from fac_backup.plain.errors import FailedError, IntegrityError
+from fac_backup.plain.locations import BucketAddress
+
+_log = logging.getLogger(__name__)
+FORMAT = 1
+SECONDS = 4 * 3600
+"""How long the signatures of one index last; renewed at half of that."""
+RENEWALS = 12
+"""How often at most: two days, then a restore has to be asked for again."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One object of the backup: key relative to the space's store, and bytes."""
+
+    key: str
+    size: int
+
+
+def write_index(signer: Signer, objects: Iterable[Listed]) -> bytes:
+    """The index: one JSON line that all addresses share, then one a object (key, bytes, signature); zstd."""
+    out = io.BytesIO()
+    with zstandard.ZstdCompressor(level=3).stream_writer(out, closefd=False) as packed:
+        head = {"format": FORMAT, "base": signer.base, "query": signer.query, "until": signer.until.isoformat()}
+        packed.write(json.dumps(head).encode() + b"\n")
+        for found in objects:
+            line = json.dumps([found.key, found.size, signer.signature(found.key)])
+            packed.write(line.encode() + b"\n")
+    return out.getvalue()
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index as the task read it. ``repr`` shows no address."""
+
+    base: str = field(repr=False)
+    query: str = field(repr=False)
+    until: datetime
+    objects: dict[str, tuple[int, bytes]] = field(repr=False)
+    """Key to bytes and signature; the signature as 32 bytes, because there may be a million."""
+
+    @classmethod
+    def parse(cls, data: bytes) -> Index:
+        """Read an index. Raises IntegrityError."""
+        try:
+            with zstandard.ZstdDecompressor().stream_reader(data) as raw:
+                lines = io.TextIOWrapper(raw, encoding="utf-8")
+                head = json.loads(next(lines))
+                if head["format"] != FORMAT:
+                    raise ValueError
+                objects = {}
+                for line in lines:
+                    key, size, signature = json.loads(line)
+                    objects[str(key)] = int(size), bytes.fromhex(signature)
+            return cls(str(head["base"]), str(head["query"]), datetime.fromisoformat(head["until"]), objects)
+        except (ValueError, KeyError, TypeError, StopIteration, zstandard.ZstdError):
+            raise IntegrityError("The index of the handed-over backup is damaged", next_step="Run it again.") from None
+
+    def url(self, key: str) -> str:
+        """The address of one object. Raises KeyError if the backup has no such object."""
+        return f"{self.base}{quote(key, safe='/~')}?{self.query}{self.objects[key][1].hex()}"
+
+
+class UrlBucket:
+    """The read half of a bucket, over an index: what a restore needs of its source, and nothing more.
+
+    Safe for several threads. ``load`` fetches the index again when its signatures have ended.
+    """
+
+    can_copy = False
+    """No server-side copy: who reads through addresses has no key to the source."""
+
+    def __init__(self, load: Callable[[], bytes], *, connections: int = 16) -> None:
+        self._load = load
+        self._index = Index.parse(load())
+        self._renewals = 0
+        self._lock = threading.Lock()
+        retry = urllib3.Retry(total=6, backoff_factor=0.3, status_forcelist=(429, 500, 502, 503, 504), redirect=0)
+        self._pool = urllib3.PoolManager(
+            maxsize=connections, block=True, retries=retry, timeout=urllib3.Timeout(10, 60)
+        )
+
+    def __repr__(self) -> str:
+        return f"UrlBucket({len(self._index.objects)} objects)"
+
+    def head(self, key: str) -> int | None:
+        """Bytes of an object as the index says, None if the backup has none of that key."""
+        found = self._index.objects.get(key)
+        return found[0] if found else None
+
+    def list(self, prefix: str = "") -> Iterator[Listed]:
+        """The backup's objects below ``prefix``, sorted by key as UTF-8 bytes."""
+        keys = [key for key in self._index.objects if key.startswith(prefix)]
+        for key in sorted(keys, key=lambda key: key.encode()):
+            yield Listed(key, self._index.objects[key][0])
+
+    def get(self, key: str, *, limit: int = 1 << 28) -> bytes:
+        """A whole object of at most ``limit`` bytes. Raises FailedError if it is not part of the backup, or missing."""
+        parts, size = [], 0
+        for chunk in self.stream(key):
+            size += len(chunk)
+            if size > limit:
+                raise IntegrityError("An object of the handed-over backup is larger than it can be")
+            parts.append(chunk)
+        return b"".join(parts)
+
+    def stream(self, key: str, *, chunk: int = 1 << 20) -> Iterator[bytes]:
+        """An object in pieces of ``chunk`` bytes; memory stays bounded. Raises FailedError, IntegrityError."""
+        response = self._open(key)
+        expected, got = self._index.objects[key][0], 0
+        try:
+            for part in response.stream(chunk, decode_content=False):
+                got += len(part)
+                yield part
+        except (urllib3.exceptions.HTTPError, OSError):
+            raise FailedError("Reading the handed-over backup was interrupted", next_step="Run it again.") from None
+        finally:
+            response.release_conn()
+        if got != expected:
+            raise IntegrityError("An object of the handed-over backup has another size than its index says")
+
+    def _open(self, key: str) -> urllib3.BaseHTTPResponse:
+        if key not in self._index.objects:
+            raise FailedError("The handed-over backup has no object of that name")
+        for turn in (1, 2):
+            index = self._index
+            try:
+                response = self._pool.request("GET", index.url(key), preload_content=False, redirect=False)
+            except urllib3.exceptions.HTTPError:
+                raise FailedError("The handed-over backup cannot be reached", next_step="Run it again.") from None
+            if response.status == 200:
+                return response
+            response.drain_conn()
+            if response.status == 404:
+                raise IntegrityError("An object of the handed-over backup is gone", next_step="Choose another backup.")
+            if turn == 1:
+                self._renew(index)
+        raise FailedError(
+            f"The handed-over backup is refused (HTTP {response.status}), also with a new index",
+            next_step="The run that handed it over is over, or its key was taken away: run it again.",
+        )
+
+    def _renew(self, old: Index) -> None:
+        with self._lock:
+            if self._index is not old:
+                return  # another thread was faster
+            self._renewals += 1
+            if self._renewals > RENEWALS:
+                raise FailedError("The signatures of the handed-over backup were renewed too often")
+            self._index = Index.parse(self._load())
+
+
+class Handover:
+    """The runner's side: leaves the index in the target's store, renews it, removes it."""
+
+    def __init__(
+        self, source: BucketAddress, target: BucketAddress, key: str, objects: Callable[[], Iterable[Listed]], *,
+        seconds: int = SECONDS, now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:  # fmt: skip
+        self._source, self._target, self._key, self._objects = source, target, key, objects
+        self._seconds, self._now = seconds, now
+        self._renewals = 0
+        self._signed: datetime | None = None
+
+    def leave(self) -> None:
+        """Sign all objects now and leave the index. Raises FailedError."""
+        signer = Signer(self._source, self._now(), self._seconds)
+        s3.leave(self._target, self._key, write_index(signer, self._objects()))
+        self._signed = signer.moment
+
+    def renew_if_due(self) -> None:
+        """Sign again once half of the time has passed, a bounded number of times. Trouble is logged: there is time."""
+        if self._signed is None or (self._now() - self._signed).total_seconds() < self._seconds / 2:
+            return
+        if self._renewals >= RENEWALS:
+            return
+        self._renewals += 1
+        try:
+            self.leave()
+            _log.info("The signatures of the handed-over backup were renewed")
+        except FailedError as error:
+            _log.warning("The signatures of the handed-over backup could not be renewed: %s", error.what)
+
+    def remove(self) -> None:
+        """Remove the index. Raises FailedError."""
+        s3.remove(self._target, self._key)
+
+
+def opened(target: BucketAddress, key: str) -> UrlBucket:
+    """The task's side: the backup that the index at ``key`` of the target's store hands over. Raises FailedError."""
+
+    def load() -> bytes:
+        data = s3.fetch(target, key)
+        if data is None:
+            raise FailedError("The index of the handed-over backup is not there", next_step="Run it again.")
+        return data
+
+    return UrlBucket(load)

@@ -41,6 +41,7 @@ class World:
     heads: dict[str, str] = field(default_factory=lambda: {"main": "a" * 40})
     files: dict[tuple[str, str], bytes] = field(default_factory=dict)
     """(commit, path) to content."""
+    protected: bool = True
     run_id: int = 7001
     attempts: dict[int, JSON] = field(default_factory=dict)
     approvals: list[JSON] = field(default_factory=list)
@@ -247,7 +248,10 @@ def _repository(world: World, token: Token, names: list[str], *_: Any) -> tuple[
 def _branch(world: World, token: Token, names: list[str], *_: Any) -> tuple[int, Any]:
     _ours(world, names)
     _need(token, "contents")
-    return 200, {"name": names[2], "commit": {"sha": _found(world.heads.get(names[2]))}, "protected": True}
+    return 200, {
+        "name": names[2], "commit": {"sha": _found(world.heads.get(names[2]))},
+        "protected": world.protected,
+    }  # fmt: skip
 
 
 def _contents(world: World, token: Token, names: list[str], query: dict[str, str], *_: Any) -> tuple[int, Any]:
@@ -278,6 +282,12 @@ def _member(world: World, token: Token, names: list[str], *_: Any) -> tuple[int,
         raise _Refusal(404, "Not Found")
     members = {who.lower(): state for who, state in _found(world.teams.get((organization, slug))).items()}
     return 200, {"state": _found(members.get(login.lower())), "role": "member", "url": "…"}
+
+
+def _team(world: World, token: Token, names: list[str], *_: Any) -> tuple[int, Any]:
+    organization, slug = names
+    known = organization in token.orgs and (organization, slug) in world.teams
+    return 200, _found({"slug": slug, "name": slug} if known else None)
 
 
 def _user(world: World, token: Token, names: list[str], *_: Any) -> tuple[int, Any]:
@@ -398,6 +408,7 @@ ROUTES: list[tuple[str, str, Answerer]] = [
     ("POST", _R + r"/issues", _new_issue),
     ("PATCH", _R + r"/issues/([0-9]+)", _change_issue),
     ("POST", _R + r"/issues/([0-9]+)/comments", _comment),
+    ("GET", r"/orgs/([^/]+)/teams/([^/]+)", _team),
     ("GET", r"/users/([^/]+)", _user),
     ("GET", r"/orgs/([^/]+)/teams/([^/]+)/memberships/([^/]+)", _member),
 ]

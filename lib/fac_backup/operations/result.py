@@ -14,7 +14,7 @@ OUTPUTS = tuple(name for name in inputs.OUTPUTS if name not in ("result", "exit-
 
 
 def outputs_of(data: Mapping[str, Any]) -> dict[str, str]:
-    """The figures in ``data`` (by snake_case names) that the actions offer as outputs; truth is ``true`` or ``false``."""
+    """The figures in ``data`` (snake_case names) that the actions offer as outputs; truth is ``true`` or ``false``."""
     found = {}
     for name in OUTPUTS:
         value = data.get(name.replace("-", "_"))

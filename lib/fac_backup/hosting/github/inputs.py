@@ -167,7 +167,7 @@ INTERNAL: dict[str, str] = {
 FORBIDDEN: tuple[str, ...] = (
     "FAC_BACKUP_MATRIX", "FAC_BACKUP_JSON", "FAC_BACKUP_DEBUG", "FAC_BACKUP_RANGE_THRESHOLD", "FAC_BACKUP_RANGE_PAGES",
     "FAC_BACKUP_HTML", "FAC_BACKUP_BESIDE", "FAC_BACKUP_ONLY", "FAC_BACKUP_BEFORE_SWAP_SQL", "FAC_BACKUP_RELEASE",
-    "FAC_BACKUP_OWNER", "FAC_BACKUP_LIVE",
+    "FAC_BACKUP_OWNER", "FAC_BACKUP_LIVE", "FAC_BACKUP_REPOSITORY",
 )  # fmt: skip
 """Options of the command line that exist and that no action offers: set, empty. More: see ``EMPTIED``."""
 

@@ -119,9 +119,3 @@ def _event(path: str) -> dict[str, Any]:
 def _inputs(event: dict[str, Any]) -> dict[str, str]:
     inputs = event.get("inputs")
     return {str(key): str(value) for key, value in inputs.items()} if isinstance(inputs, dict) else {}
-
-
-def public_run(env: Mapping[str, str]) -> tuple[str, str]:
-    """Who started this attempt, and where people see the run: what a manifest and the audit may hold."""
-    run = run_from(env)
-    return run.triggering_actor or run.actor, run.url

@@ -1,0 +1,72 @@
+"""Doctor: are the settings in place that guard the backups? Reads, never changes; each row links to where it is set."""
+
+from __future__ import annotations
+
+from fac_backup.hosting.github.api import GitHub, in_repository
+from fac_backup.hosting.github.settings_check import Finding, Settings, examine
+from fac_backup.operations.result import Result
+from fac_backup.operations.surroundings import Surroundings
+from fac_backup.plain.errors import FailedError, UsageError
+from fac_backup.plain.text import plural
+from fac_backup.report.views import CheckRow, Fact, Failure, Outcome
+
+
+def run(around: Surroundings, repository: str = "") -> Result:
+    """Look at the settings of ``repository`` (default: the run's own). Exit code 1 if one that matters is missing.
+
+    Outside Actions the token is GITHUB_TOKEN or GH_TOKEN, as GitHub's own command line reads it. Raises UsageError
+    without a repository or a token, FailedError where GitHub does not say which branch is the default.
+    """
+    env = around.env
+    repository = repository or env.get("GITHUB_REPOSITORY", "")
+    if repository.count("/") != 1:
+        raise UsageError("No repository is named", next_step="Give --repository owner/name, or GITHUB_REPOSITORY.")
+    token = next((env[name] for name in ("FAC_BACKUP_GITHUB_TOKEN", "GITHUB_TOKEN", "GH_TOKEN") if env.get(name)), "")
+    if not token:
+        raise UsageError(
+            "No token to ask GitHub with", next_step="Set GITHUB_TOKEN; `gh auth token` prints one that reads settings."
+        )
+    api = env.get("GITHUB_API_URL") or "https://api.github.com"
+    github = GitHub(api, token)
+    answer = github.get(in_repository(repository))
+    branch = answer.mapping().get("default_branch")
+    if not isinstance(branch, str):
+        raise FailedError(f"The repository {repository} could not be read: {answer.reason or 'an odd answer'}")
+    settings = Settings(
+        repository=repository,
+        branch=branch,
+        matrix=around.matrix,
+        github=github,
+        members=GitHub(api, env.get("FAC_BACKUP_MEMBERS_TOKEN") or token),
+        server=(env.get("GITHUB_SERVER_URL") or "https://github.com").rstrip("/"),
+    )
+    return result_of(examine(settings), around.matrix_from)
+
+
+def result_of(findings: tuple[Finding, ...], matrix_from: str) -> Result:
+    """Findings as a result: what matters and is missing or unreadable makes it fail."""
+    serious = [one for one in findings if one.matters and not one.passed]
+    lesser = [one for one in findings if not one.matters and not one.passed]
+    failure = None
+    if serious:
+        failure = Failure(
+            f"{plural(len(serious), 'setting')} that matter{'s' if len(serious) == 1 else ''} "
+            f"{'is' if len(serious) == 1 else 'are'} missing or cannot be read",
+            "Nothing was changed.",
+            f"{serious[0].sentence} ({serious[0].url}); then the others of the list.",
+        )
+    outcome = Outcome(
+        "doctor",
+        "The settings guard the backups" if not serious else "Settings that guard the backups are missing",
+        facts=(Fact("matrix", matrix_from),),
+        checks=tuple(CheckRow(one.name, one.passed, one.sentence, one.url) for one in findings),
+        warnings=tuple(one.sentence for one in lesser),
+        failure=failure,
+    )
+    data = {
+        "findings": [
+            {"name": one.name, "passed": one.passed, "sentence": one.sentence, "url": one.url, "matters": one.matters}
+            for one in findings
+        ]
+    }
+    return Result(outcome, data, exit_code=1 if serious else 0)

@@ -1,0 +1,182 @@
+"""Databases that a restore makes beside its target, and the old ones that it keeps: how they are named, marked, found
+again after a kill, and dropped.
+
+Each carries a comment that says what it is and whose: only what bears it is ever dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import psycopg2
+from psycopg2.extensions import connection as Connection  # noqa: N812
+
+from fac_backup.database import sessions
+from fac_backup.database.connection import Database, failure
+from fac_backup.database.names import quoted
+from fac_backup.plain.errors import FailedError, RefusedError
+
+Role = Literal["new", "old"]
+
+_PREFIX = "fac-backup scratch database: "
+_NAME = re.compile(r".*_fac_(new|old)_([0-9a-z]{1,16})", re.DOTALL)
+_MOST_BYTES = 63
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A database that we made: not yet swapped in (``new``), or swapped out (``old``)."""
+
+    name: str
+    role: Role
+    token: str
+    """Of the operation that made it."""
+    marked: bool
+    """Whether it bears our comment. One that was killed between its creation and its comment does not."""
+
+
+def scratch_name(database: str, role: Role, token: str) -> str:
+    """The name of a database beside ``database``: at most 63 bytes, whatever its name.
+
+    >>> scratch_name("gsa", "new", "a1b2c3")
+    'gsa_fac_new_a1b2c3'
+    """
+    if not re.fullmatch(r"[0-9a-z]{1,16}", token):
+        raise ValueError("a token consists of at most 16 small letters and digits")
+    ending = f"_fac_{role}_{token}"
+    room = _MOST_BYTES - len(ending)
+    return database.encode()[:room].decode(errors="ignore") + ending
+
+
+def token_of(name: str, role: Role) -> str:
+    """The token in a name that :func:`scratch_name` made. Raises ValueError for another name."""
+    match = _NAME.fullmatch(name)
+    if match is None or match[1] != role:
+        raise ValueError("not a name of scratch_name()")
+    return match[2]
+
+
+def comment(database: str, role: Role, token: str) -> str:
+    """The comment that marks a scratch database of ``database``."""
+    return _PREFIX + json.dumps({"of": database, "role": role, "token": token}, sort_keys=True)
+
+
+def find(database: Database, session: Connection | None = None) -> tuple[Scratch, ...]:
+    """All scratch databases of ``database``, by name. Unmarked ones count only if their name says so to the letter."""
+    own = session is None
+    session = session or database.connect(autocommit=True)
+    try:
+        with session.cursor() as cursor:
+            cursor.execute(
+                "SELECT d.datname, pg_catalog.shobj_description(d.oid, 'pg_database') FROM pg_catalog.pg_database AS d"
+                " WHERE d.datname LIKE '%\\_fac\\_%' AND pg_catalog.pg_has_role(current_user, d.datdba, 'MEMBER')"
+                " ORDER BY 1"
+            )
+            rows = cursor.fetchall()
+    except psycopg2.Error as error:
+        raise failure(error, "Looking for leftover databases failed") from None
+    finally:
+        if own:
+            session.close()
+    return tuple(found for name, text in rows if (found := _recognized(database.name, name, text)))
+
+
+def _recognized(of: str, name: str, text: str | None) -> Scratch | None:
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    role: Role = "new" if match[1] == "new" else "old"
+    if text is None:
+        ours = role == "new" and name == scratch_name(of, role, match[2])
+        return Scratch(name, role, match[2], marked=False) if ours else None
+    return Scratch(name, role, match[2], marked=True) if text == comment(of, role, match[2]) else None
+
+
+def drop(database: Database, name: str) -> None:
+    """Drop a scratch database of ``database`` if it is there. Raises RefusedError if it is none, FailedError.
+
+    An unmarked one is dropped only while nothing has been made in it. Subscriptions in it are detached first: a
+    database that has one cannot be dropped, and its publisher may be out of reach.
+    """
+    session = sessions.elsewhere(database, avoid=(name,))
+    try:
+        found = {scratch.name: scratch for scratch in find(database, session)}
+        if name not in found:
+            if exists(session, name):
+                raise RefusedError(f"A database that is to be dropped beside {database.called} is not ours to drop")
+            return
+        if not found[name].marked:
+            _require_empty(database, name)
+        detach_subscriptions(database, name)
+        with session.cursor() as cursor:
+            # WITH (FORCE) came with PostgreSQL 13; a session that we may not end keeps the database, and says so.
+            force = " WITH (FORCE)" if session.info.server_version >= 130000 else ""
+            sessions.end_sessions(session, [name], ours=True)
+            cursor.execute(f"DROP DATABASE IF EXISTS {quoted(name)}{force}")
+    except psycopg2.Error as error:
+        raise failure(
+            error,
+            f"A scratch database beside {database.called} could not be dropped",
+            next_step="The next run tries again; or drop it by hand (its name has _fac_ in it).",
+        ) from None
+    finally:
+        session.close()
+
+
+def exists(session: Connection, name: str) -> bool:
+    """Whether the server has a database of this name."""
+    with session.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = %s)", (name,))
+        row: Any = cursor.fetchone()
+    return bool(row[0])
+
+
+def _require_empty(database: Database, name: str) -> None:
+    session = database.connect(name, autocommit=True)
+    try:
+        with session.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_catalog.count(*) FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n"
+                " ON n.oid = c.relnamespace WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+            )
+            row: Any = cursor.fetchone()
+    finally:
+        session.close()
+    if row[0]:
+        raise RefusedError(
+            f"A database beside {database.called} is named like one of ours, but does not say that it is",
+            next_step="Look at it; whoever owns it may drop or rename it.",
+        )
+
+
+def detach_subscriptions(database: Database, name: str) -> tuple[str, ...]:
+    """Disable the subscriptions of database ``name`` and part them from their slots; their names.
+
+    The slots stay at the publisher: somebody must drop them there, or the restored subscription takes them up.
+    """
+    session = database.connect(name, autocommit=True)
+    try:
+        with session.cursor() as cursor:
+            cursor.execute(
+                "SELECT subname, subenabled FROM pg_catalog.pg_subscription WHERE subdbid = (SELECT oid"
+                " FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) ORDER BY 1"
+            )
+            rows = cursor.fetchall()
+            for subscription, enabled in rows:
+                if enabled:
+                    cursor.execute(f"ALTER SUBSCRIPTION {quoted(subscription)} DISABLE")
+                cursor.execute(f"ALTER SUBSCRIPTION {quoted(subscription)} SET (slot_name = NONE)")
+                cursor.execute(f"DROP SUBSCRIPTION {quoted(subscription)}")
+    except psycopg2.errors.InsufficientPrivilege:
+        raise FailedError(
+            f"{database.called} has subscriptions, which this role may neither see nor detach",
+            next_step="Let their owner drop them (ALTER SUBSCRIPTION … SET (slot_name = NONE), DROP SUBSCRIPTION).",
+        ) from None
+    except psycopg2.Error as error:
+        raise failure(error, "Detaching the subscriptions failed") from None
+    finally:
+        session.close()
+    return tuple(str(subscription) for subscription, _ in rows)

@@ -145,17 +145,22 @@ class Bucket:
             if done and reply.status != 206:
                 raise BucketError(f"A connection to {self.role} broke, and it cannot continue where it broke")
             state["etag"] = reply.headers.get("etag", "")
+            length = reply.headers.get("content-length", "")
+            end = done + int(length) if length.isdigit() else -1
             try:
                 for part in reply.raw.stream(chunk, decode_content=False):
                     done += len(part)
                     yield part
+                if end not in (-1, done):
+                    raise ConnectionError("the body was cut short")
                 return
             except (HTTPError, OSError) as error:
                 failures += 1
                 if failures >= self.tuning.attempts:
                     raise for_exception(error, self.role, "read an object", failures) from None
             finally:
-                reply.raw.close() if failures else reply.raw.release_conn()
+                # Where the reader left before the end, what is unread must not be taken for the next answer.
+                reply.raw.release_conn() if done == end else reply.raw.close()
 
     def head(self, key: str) -> ObjectHead | None:
         """What S3 says of the object, None if there is none."""
@@ -282,9 +287,8 @@ class Bucket:
             headers["x-amz-checksum-algorithm"] = "SHA256"
         return self._copied(self.wire.request("PUT", self.full(key), "copy an object", headers=headers))
 
-    @staticmethod
-    def _copied(reply: Reply) -> CopyResult:
-        etag, digest = listing.copy_answer(reply.body)
+    def _copied(self, reply: Reply) -> CopyResult:
+        etag, digest = listing.copy_answer(reply.body, self.role)
         return CopyResult(etag, digest, reply.headers.get("x-amz-version-id", ""))
 
     def renew(self, key: str) -> None:
@@ -302,7 +306,7 @@ class Bucket:
             "x-amz-copy-source-if-match": found.etag,
             "x-amz-metadata-directive": "REPLACE",
         }
-        self.wire.request("PUT", self.full(key), "renew an object", headers=headers)
+        self._copied(self.wire.request("PUT", self.full(key), "renew an object", headers=headers))
 
     def upload_stream(
         self,

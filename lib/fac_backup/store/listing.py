@@ -81,15 +81,18 @@ def _pages(wire: Wire, prefix: str, start_after: str) -> Iterator[tuple[bool, li
 def _parse(body: bytes, role: str) -> tuple[list[ObjectInfo], str]:
     try:
         root = ElementTree.fromstring(body)  # noqa: S314 - from the bucket's own server; expat bounds entity expansion
-        space = root.tag[: -len("ListBucketResult")]
+        space = _space(root, "ListBucketResult")
         encoded = root.findtext(f"{space}EncodingType") == "url"
         tags = (f"{space}Key", f"{space}Size", f"{space}ETag", f"{space}LastModified")
         page = []
         for item in root.iterfind(f"{space}Contents"):
             key, size, etag, modified = (item.findtext(tag) or "" for tag in tags)
             page.append(ObjectInfo(unquote_plus(key) if encoded else key, int(size), quoted(etag), _moment(modified)))
+        token = root.findtext(f"{space}NextContinuationToken") or ""
         more = root.findtext(f"{space}IsTruncated") == "true"
-        return page, (root.findtext(f"{space}NextContinuationToken") or "") if more else ""
+        if more and not token:
+            raise ValueError("there is more, but no way to ask for it")
+        return page, token if more else ""
     except (ElementTree.ParseError, ValueError):
         raise BucketError(f"The list of objects that came from {role} cannot be read", next_step="Run again.") from None
 
@@ -142,15 +145,23 @@ def quoted(etag: str) -> str:
     return etag if not etag or etag.startswith('"') else f'"{etag}"'
 
 
-def copy_answer(body: bytes) -> tuple[str, str | None]:
+def copy_answer(body: bytes, role: str) -> tuple[str, str | None]:
     """ETag and, where the server computed it, SHA-256 (hex) from a CopyObjectResult."""
     try:
         root = ElementTree.fromstring(body)  # noqa: S314 - as above
-    except ElementTree.ParseError:
-        return "", None
-    space = root.tag.partition("}")[0] + "}" if root.tag.startswith("{") else ""
+        space = _space(root, "CopyObjectResult")
+    except (ElementTree.ParseError, ValueError):
+        raise BucketError(f"Whether {role} has made a copy cannot be read from its answer") from None
     digest = root.findtext(f"{space}ChecksumSHA256") or ""
     # A copy of a multipart object has a checksum of checksums, "…-3": no hash of the content.
     return quoted(root.findtext(f"{space}ETag") or ""), b64decode(
         digest
     ).hex() if digest and "-" not in digest else None
+
+
+def _space(root: ElementTree.Element, name: str) -> str:
+    """The namespace in front of ``name``, as ElementTree writes it. Raises ValueError if the root is something else."""
+    space, found, rest = root.tag.rpartition(name)
+    if not found or rest or (space and not space.endswith("}")):
+        raise ValueError("another document than the one asked for")
+    return space

@@ -183,7 +183,7 @@ class Wire:
             try:
                 answer = self._send(method, self.url(key, query), headers=headers or {}, body=body, stream=stream)
                 status = int(answer.status_code)
-                content = b"" if stream and status < 300 else bytes(answer.content or b"")
+                content = b"" if stream and status < 300 else _whole(method, answer)
             except FacBackupError:
                 raise
             except Exception as error:
@@ -226,6 +226,15 @@ class Wire:
     def _pause(self, attempt: int) -> None:
         longest = min(self.tuning.longest_pause, self.tuning.first_pause * 2 ** (attempt - 1))
         time.sleep(random.uniform(0, longest))  # noqa: S311 - jitter, no secret
+
+
+def _whole(method: str, answer: Any) -> bytes:
+    """The answer's body. botocore's session leaves it to its caller to notice that a body was cut short."""
+    content = bytes(answer.content or b"")
+    length = answer.headers.get("content-length", "")
+    if method != "HEAD" and length.isdigit() and len(content) != int(length):
+        raise ConnectionError("the body was cut short")
+    return content
 
 
 def _is_transient(error: Exception) -> bool:

@@ -15,7 +15,7 @@ from typing import IO
 
 from fac_backup.database.connection import Database
 from fac_backup.database.inventory import MARKER_SCHEMA, Table
-from fac_backup.database.names import quoted
+from fac_backup.database.names import codec_of, quoted
 from fac_backup.database.snapshot import StartOverError
 from fac_backup.database.uploads import Uploads
 from fac_backup.plain.errors import FailedError
@@ -44,29 +44,39 @@ _TABLE_DATA = re.compile(rb"^\d+; \d+ (\d+) TABLE DATA ", re.MULTILINE)
 
 
 def dump_command(
-    program: str, snapshot_id: str, *, without_data: Sequence[Table] = (), lock_wait: float = 60.0
-) -> tuple[str, ...]:
+    program: str,
+    snapshot_id: str,
+    *,
+    encoding: str,
+    without_data: Sequence[Table] = (),
+    lock_wait: float = 60.0,
+) -> tuple[bytes, ...]:
     """The command line of pg_dump. Names are quoted, so each pattern means exactly one table.
 
-    >>> dump_command("/bin/pg_dump", "0003-1")[:3]
-    ('/bin/pg_dump', '--format=custom', '--compress=0')
+    ``encoding`` is the server's: the archive keeps it, and pg_dump takes its patterns in it too.
+
+    >>> dump_command("/bin/pg_dump", "0003-1", encoding="UTF8")[:3]
+    (b'/bin/pg_dump', b'--format=custom', b'--compress=0')
     """
-    return (
+    codec = codec_of(encoding) or "utf-8"
+    arguments = (
         program,
         "--format=custom",
         "--compress=0",
         "--no-password",
+        f"--encoding={encoding}",
         f"--snapshot={snapshot_id}",
         f"--lock-wait-timeout={max(1, round(lock_wait * 1000))}",
         f"--exclude-schema={quoted(MARKER_SCHEMA)}",
         *(f"--exclude-table-data={table.sql}" for table in without_data),
     )
+    return tuple(argument.encode(codec) for argument in arguments)
 
 
 class DumpProcess:
     """A running pg_dump; a context manager that ends it whatever happens. :meth:`finish` says whether it succeeded."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], database: Database) -> None:
+    def __init__(self, command: Sequence[bytes], environment: Mapping[str, str], database: Database) -> None:
         self._database = database
         # A file, not a pipe: nobody has to read it while pg_dump runs.
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process

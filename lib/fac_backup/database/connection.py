@@ -91,7 +91,9 @@ class Database:
             raise UsageError(f"The address of {called} cannot be read", next_step=_ADDRESS_HELP) from None
         if not parameters.get("dbname"):
             raise UsageError(f"The address of {called} names no database", next_step=_ADDRESS_HELP)
-        self._parameters: dict[str, str] = {**_DEFAULTS, **parameters}
+        # Names come in Unicode, whatever the server's encoding is. Not for child programs: pg_dump would convert all
+        # rows.
+        self._parameters: dict[str, str] = {**_DEFAULTS, **parameters, "client_encoding": "UTF8"}
         self.called = called
         self._server_version: int | None = None
         self._pooler_is_harmless = False

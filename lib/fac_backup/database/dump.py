@@ -16,6 +16,7 @@ from fac_backup.database.archive import Cut, DumpProcess, Lister, dump_command, 
 from fac_backup.database.clients import Client, find_clients, for_dump, with_installed
 from fac_backup.database.connection import Database
 from fac_backup.database.inventory import Table
+from fac_backup.database.names import codec_of
 from fac_backup.database.snapshot import Snapshot, StartOverError, passing_or_final
 from fac_backup.database.uploads import Uploads
 from fac_backup.plain import manifest
@@ -25,6 +26,9 @@ from fac_backup.plain.protocols import PieceSink
 log = logging.getLogger(__name__)
 
 _MIB = 1024 * 1024
+
+_HOPELESS = 2.0
+"""Seconds that pg_dump waits for a lock that it cannot get as long as we hold ours."""
 
 
 def equal_cuts(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -137,7 +141,7 @@ class _Attempt:
                 self._database, snapshot.id, chosen,
                 sessions=options.jobs if chosen else 1, uploads=uploads, step=options.range_pages,
             ) as reader,
-            self._start_pg_dump(snapshot, [*without, *chosen]) as process,
+            self._start_pg_dump(snapshot, facts.encoding, [*without, *chosen]) as process,
             Lister(self._client.program("pg_restore")) as lister,
         ):  # fmt: skip
             reader.start(to_count, on_failure=process.stop)
@@ -167,19 +171,22 @@ class _Attempt:
         )
 
     def _choose(self, snapshot: Snapshot, without: Sequence[Table], encoding: str) -> list[Table]:
-        if self._database.server_major < ranges.OLDEST_SERVER or ranges.codec_of(encoding) is None:
+        if self._database.server_major < ranges.OLDEST_SERVER or codec_of(encoding) is None:
             return []
         return ranges.choose(
             snapshot.sized_tables(), threshold=self._options.range_threshold, without_data=without,
             server_version=self._database.server_version,
         )  # fmt: skip
 
-    def _start_pg_dump(self, snapshot: Snapshot, without_data: Sequence[Table]) -> DumpProcess:
+    def _start_pg_dump(self, snapshot: Snapshot, encoding: str, without_data: Sequence[Table]) -> DumpProcess:
+        # Where we hold a lock already, pg_dump waits only behind somebody who waits for us: that would never end.
+        wait = min(self._options.lock_wait, _HOPELESS) if snapshot.holds_all else self._options.lock_wait
         command = dump_command(
-            self._client.program("pg_dump"), snapshot.id, without_data=without_data, lock_wait=self._options.lock_wait
+            self._client.program("pg_dump"), snapshot.id, encoding=encoding, without_data=without_data, lock_wait=wait
         )
         # Timestamps with time zone are written in the session's zone: in one zone they are the same text every day.
-        return DumpProcess(command, {**self._database.env(), "PGTZ": "UTC"}, self._database)
+        more = {"PGTZ": "UTC", "PGAPPNAME": "fac-backup pg_dump"}
+        return DumpProcess(command, {**self._database.env(), **more}, self._database)
 
     def _announce(self) -> None:
         self.snapshot_was_announced = True

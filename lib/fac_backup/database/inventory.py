@@ -35,6 +35,7 @@ class Table:
     root_of_such: bool
     """The topmost table above such leaves."""
     readable: bool
+    """By this role, and all of its rows; pg_dump says what is wrong with those that are not."""
     rangeable: bool
     """Of the kind that may be read by page ranges (docs/format.md, "Tables by ranges"), whatever its size."""
     columns: tuple[str, ...]
@@ -80,7 +81,6 @@ def tables(session: Connection, *, sizes: bool) -> tuple[Table, ...]:
         ), kept AS (
             SELECT c.*, n.nspname,
                 c.relkind = 'r' AND c.relpersistence IN ('p', 'u') AND {heap}
-                AND NOT pg_catalog.row_security_active(c.oid)
                 AND c.oid NOT IN (SELECT u.oid FROM unsafe AS u) AS plain,
                 ARRAY(
                     SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute AS a
@@ -98,7 +98,7 @@ def tables(session: Connection, *, sizes: bool) -> tuple[Table, ...]:
         SELECT c.oid::pg_catalog.int8, c.nspname, c.relname, c.relkind::pg_catalog.text,
             c.oid IN (SELECT u.oid FROM unsafe AS u) AND c.relkind = 'r',
             c.oid IN (SELECT a.oid FROM above AS a) AND NOT c.relispartition,
-            pg_catalog.has_table_privilege(c.oid, 'SELECT'),
+            pg_catalog.has_table_privilege(c.oid, 'SELECT') AND NOT pg_catalog.row_security_active(c.oid),
             c.plain AND pg_catalog.cardinality(c.columns) > 0, c.columns,
             CASE WHEN c.plain THEN {size} ELSE 0 END,
             CASE WHEN c.plain THEN {pages} / pg_catalog.current_setting('block_size')::pg_catalog.int4 ELSE 0 END

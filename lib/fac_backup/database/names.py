@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from psycopg2 import extensions
+
 
 def quoted(name: str) -> str:
     """``"na""me"``: exact in SQL, and exact as a pattern of pg_dump and psql."""
@@ -13,3 +15,11 @@ def quoted(name: str) -> str:
 def qualified(schema: str, name: str) -> str:
     """``"schema"."name"``."""
     return f"{quoted(schema)}.{quoted(name)}"
+
+
+def codec_of(server_encoding: str) -> str | None:
+    """Python's name for a server's encoding, in which names are given to it; None where Python has none."""
+    if server_encoding == "SQL_ASCII":
+        return "utf-8"
+    codec = extensions.encodings.get(server_encoding) or extensions.encodings.get(server_encoding.replace("_", ""))
+    return codec if isinstance(codec, str) else None

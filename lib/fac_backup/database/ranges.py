@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 import psycopg2
-from psycopg2 import extensions
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
 from fac_backup.database import inventory, settings
 from fac_backup.database.connection import Database
 from fac_backup.database.inventory import Table
+from fac_backup.database.names import codec_of as codec_of  # noqa: PLC0414 - loading finds it here too
 from fac_backup.database.names import quoted
 from fac_backup.database.snapshot import join, one, passing_or_final
 from fac_backup.database.uploads import Uploads
@@ -89,14 +89,6 @@ def choose(
             break
         chosen.append(table)
     return chosen
-
-
-def codec_of(server_encoding: str) -> str | None:
-    """Python's name for a server's encoding, in which statements with names are sent; None where Python has none."""
-    if server_encoding == "SQL_ASCII":
-        return "utf-8"
-    codec = extensions.encodings.get(server_encoding) or extensions.encodings.get(server_encoding.replace("_", ""))
-    return codec if isinstance(codec, str) else None
 
 
 class _Collector(io.RawIOBase):
@@ -274,7 +266,7 @@ class Reader:
                     if reading.ranges[first]
                 ),
             )
-            for reading in self._readings
+            for reading in sorted(self._readings, key=lambda reading: (reading.table.schema, reading.table.name))
         )
         rows = [TableRows(schema_name=t.schema_name, table=t.table, rows=t.rows) for t in ranged]
         rows += self._counts.values()

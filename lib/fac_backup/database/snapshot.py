@@ -94,10 +94,14 @@ class Snapshot:
             )
             return [row[0] for row in cursor.fetchall()]
 
+    @property
+    def holds_all(self) -> bool:
+        """Whether all tables that can be read are locked."""
+        return {table.oid for table in self.tables if table.readable} <= self.locked
+
     def sized_tables(self) -> tuple[Table, ...]:
         """The tables with sizes and pages; only where all of them are locked, so that asking waits for nobody."""
-        lockable = {table.oid for table in self.tables if table.readable}
-        if not lockable <= self.locked:
+        if not self.holds_all:
             return ()
         return tuple(table for table in tables(self.session, sizes=True) if table.oid in self.locked)
 

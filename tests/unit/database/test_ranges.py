@@ -14,7 +14,8 @@ from fac_backup.database import ranges
 from fac_backup.database.archive import dump_command
 from fac_backup.database.dump import equal_cuts
 from fac_backup.database.inventory import Table
-from fac_backup.database.ranges import PageRange, choose, codec_of, copy_statement, page_ranges
+from fac_backup.database.names import codec_of
+from fac_backup.database.ranges import PageRange, choose, copy_statement, page_ranges
 from fac_backup.database.uploads import Uploads
 from fac_backup.plain.manifest import Piece
 from tests.support.pieces import MemoryPieces
@@ -69,7 +70,10 @@ def test_more_tables_than_arguments_can_name_stay_with_pg_dump() -> None:
     many = [table(f"{number:060}", oid=number, size=number) for number in range(20_000)]
     chosen = choose(many, threshold=0, without_data=(), server_version=180000)
     assert 0 < len(chosen) < 20_000
-    assert sum(len(argument) for argument in dump_command("pg_dump", "1", without_data=chosen)) < 1_000_000
+    assert (
+        sum(len(argument) for argument in dump_command("pg_dump", "1", encoding="UTF8", without_data=chosen))
+        < 1_000_000
+    )
 
 
 @pytest.mark.parametrize(

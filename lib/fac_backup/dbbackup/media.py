@@ -44,15 +44,17 @@ class MediaFile:
 
 
 class _Header(tarfile.TarInfo):
-    """A member's header, with the two checks that ``tarfile`` leaves out."""
+    """A member's header, with the checks that ``tarfile`` leaves out."""
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(tarfile_)
-        except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]  # not in typeshed
-            # tarfile takes the end of the file for the end of the archive: a cut one would look whole.
+        # tarfile takes these, behind the first member, for the end of the archive: a cut one would look whole.
+        except (tarfile.EmptyHeaderError, tarfile.TruncatedHeaderError):  # type: ignore[attr-defined]  # not in typeshed
             raise _cut() from None
+        except tarfile.InvalidHeaderError:  # type: ignore[attr-defined]
+            raise _refused("is damaged") from None
 
     def _proc_member(self, tarfile_: tarfile.TarFile) -> tarfile.TarInfo:
         extended = (

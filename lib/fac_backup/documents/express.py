@@ -13,22 +13,26 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import html
+import re
 import select
 import socket
 import ssl
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import IO
 from urllib.parse import quote, urlsplit
 
 from fac_backup.store.bucket import Bucket, CopyResult
-from fac_backup.store.listing import copy_answer
 
 _NOTHING = hashlib.sha256(b"").hexdigest()
 _LONGEST_ANSWER = 1 << 20
 _SAFE = "/-_.~"
+_ETAG = re.compile(rb"<ETag>([\x21-\x7e]{1,200}?)</ETag>")
+_SHA256 = re.compile(rb"<ChecksumSHA256>([A-Za-z0-9+/]{43}=)</ChecksumSHA256>")
 
 
 class Express:
@@ -56,10 +60,7 @@ class Express:
             status, body = self._put(quote(self._target.full(key), safe=_SAFE), headers)
         except (OSError, ValueError):
             return None
-        if status != 200 or b"<Error>" in body[:200]:
-            return None
-        etag, digest = copy_answer(body)
-        return CopyResult(etag, digest) if etag else None
+        return _result(body) if status == 200 else None
 
     def close(self) -> None:
         """Close the connections."""
@@ -155,6 +156,15 @@ class Express:
 
                 self._tls = ssl.create_default_context(cafile=get_cert_path(self._target.wire._http._verify))
             return self._tls
+
+
+def _result(body: bytes) -> CopyResult | None:
+    """What a ``CopyObjectResult`` says; None for anything else (an error may come with status 200)."""
+    etag = _ETAG.search(body) if b"<CopyObjectResult" in body[:500] else None
+    if etag is None:
+        return None
+    digest = _SHA256.search(body)  # of an object in parts it is a hash of hashes, "…-3", which does not match
+    return CopyResult(html.unescape(etag[1].decode()), b64decode(digest[1]).hex() if digest else None)
 
 
 class _Connection:

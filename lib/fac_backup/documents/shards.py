@@ -56,8 +56,8 @@ def plan(keys: Iterable[str], shards: int) -> Shards:
             samples.append(key)
             if len(samples) >= _SAMPLES:
                 samples, step = samples[::2], step * 2
-    cuts = (samples[len(samples) * at // shards] for at in range(1, shards)) if samples else ()
-    return Shards(cuts=tuple(sorted({cut for cut in cuts if cut != samples[-1]})))
+    ends = {len(samples) * at // shards for at in range(1, shards)} - {0}
+    return Shards(cuts=tuple(samples[end - 1] for end in sorted(ends)))
 
 
 def plan_of(source: Bucket | Listing, shards: int) -> Shards:

@@ -108,6 +108,7 @@ class Api:
             ("GET", "/v3/tasks", self.list_tasks),
             ("GET", f"/v3/apps/{one}/tasks", self.list_app_tasks),
             ("GET", f"/v3/tasks/{one}", self.task),
+            ("PATCH", f"/v3/tasks/{one}", self.update_task),
             ("POST", f"/v3/tasks/{one}/actions/cancel", self.cancel_task),
             ("POST", f"/v3/tasks/{one}/cancel", self.cancel_task),
             ("POST", "/v3/deployments", self.create_deployment),
@@ -563,6 +564,15 @@ class Api:
 
     def task(self, user: User, guid: str, query: dict[str, str]) -> Reply:
         return 200, self._show_task(self._task(user, guid)), {}
+
+    def update_task(self, user: User, guid: str, body: dict[str, Any]) -> Reply:
+        task = self._task(user, guid)
+        self._develops(user, task.app.space)
+        only(body, "metadata")
+        labels, annotations = metadata_of(body)
+        task.labels.update(labels)
+        task.annotations.update(annotations)
+        return 200, self._show_task(task), {}
 
     def cancel_task(self, user: User, guid: str, body: dict[str, Any]) -> Reply:
         task = self._task(user, guid)

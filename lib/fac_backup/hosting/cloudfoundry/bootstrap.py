@@ -23,7 +23,7 @@ def start(order: dict[str, Any]) -> None:  # noqa: D103
         sys.exit(f"No bundle for Python {version}; there are {sorted(order['bundles'])}")
     address, digest = order["bundles"][version]
     path = Path(tempfile.mkdtemp(prefix="fac-backup-"), "bundle.pyz")
-    for attempt in (1, 2, 3, 4):
+    for attempt in (1, 2, 3):
         check = hashlib.sha256()
         try:
             with urllib.request.urlopen(address, timeout=60) as answer, path.open("wb") as file:  # noqa: S310

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,20 @@ def remove(address: BucketAddress, *keys: str) -> None:
     client = client_of(address)
     for key in keys:
         _told(lambda key=key: client.delete_object(Bucket=address.name, Key=address.prefix + key))  # type: ignore[misc]
+
+
+def older_than(address: BucketAddress, prefix: str, moment: datetime) -> list[str]:
+    """Keys below ``prefix`` that were written before ``moment``, at most 1,000. Raises FailedError."""
+    found: list[str] = []
+
+    def look() -> None:
+        where = {"Bucket": address.name, "Prefix": address.prefix + prefix}
+        for one in client_of(address).list_objects_v2(**where).get("Contents") or []:
+            if one["LastModified"] < moment:
+                found.append(str(one["Key"]).removeprefix(address.prefix))
+
+    _told(look)
+    return found
 
 
 def presign(address: BucketAddress, key: str, seconds: int) -> str:

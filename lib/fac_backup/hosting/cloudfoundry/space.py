@@ -10,10 +10,11 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from fac_backup.hosting.cloudfoundry import s3
+from fac_backup.hosting.cloudfoundry import s3, tasks
 from fac_backup.hosting.cloudfoundry.bindings import Bindings, Bound, Patience, utc_now
 from fac_backup.hosting.cloudfoundry.client import App, Client, Instance
 from fac_backup.hosting.cloudfoundry.command import command
@@ -30,7 +31,6 @@ from fac_backup.plain.locations import BucketAddress
 _log = logging.getLogger(__name__)
 _OWN_CODES = range(8)
 """Exit codes of fac-backup; any other comes from the shell, the container or a signal."""
-_RENEW_SECONDS = 240.0
 
 
 @dataclass(frozen=True)
@@ -115,25 +115,35 @@ def run_in_space(
 ) -> SpaceResult:
     """Run the order as a task of the app, with the backups instance bound for just as long.
 
-    Whatever happens (an exception of a signal's handler too), the task is cancelled, the binding and the source's key are
-    taken away and seen to be gone, and a stopped app is started again, in this order. Raises FacBackupError; an
+    Whatever happens (an exception of a signal's handler too), the task is cancelled, the binding and the source's key
+    are taken away and seen to be gone, and a stopped app is started again, in this order. Raises FacBackupError; an
     operation that failed by itself in the task is a result with its exit code.
     """
     tell = on_line or (lambda line: _log.info("%s: %s", settings.place.space, line))
     client, app, _ = _find(settings.api, settings.account, settings.place, settings.pace)
-    origin = _find(settings.api, source.account, source.place, settings.pace) if source else None
-    places = [(client, app)] + ([(origin[0], origin[1])] if origin else [])
-    swept = tuple(found for c, a in places for found in sweep(c, [a.space], utc_now(), settings.alive))
+    swept = sweep(client, [app.space], utc_now(), settings.alive)
+    origin = None
+    if source:
+        origin = _Origin(source, *_find(settings.api, source.account, source.place, settings.pace))
+        swept += sweep(origin.client, [origin.app.space], utc_now(), settings.alive)
     mark = Mark.of(settings.run)
     codes: list[int] = []
     with around(client, app, settings.restart, worth_it=lambda: codes == [0]):
         runner = Runner(client, app, mark, lambda: mark.labels(utc_now()), settings.limits)
         _commands(runner, settings.before, "before", tell)
-        result = _operate(order, settings, source, origin, runner, tell)
+        result = _operate(order, settings, origin, runner, tell)
         codes.append(result.exit_code)
         if result.exit_code == 0:
             _commands(runner, settings.after, "after", tell)
     return SpaceResult(result.exit_code, result.document, swept)
+
+
+@dataclass(frozen=True)
+class _Origin:
+    given: Source
+    client: Client
+    app: App
+    instance: Instance
 
 
 @contextmanager
@@ -163,9 +173,8 @@ def _find(api: str, account: Account, place: Place, pace: Pace) -> tuple[Client,
 
 
 def _operate(
-    order: Order, settings: Settings, source: Source | None, origin: tuple[Client, App, Instance] | None,
-    runner: Runner, tell: Callable[[str], None],
-) -> SpaceResult:  # fmt: skip
+    order: Order, settings: Settings, source: _Origin | None, runner: Runner, tell: Callable[[str], None]
+) -> SpaceResult:
     client, app, mark = runner.client, runner.app, runner.mark
     instance = client.instance(app.space, settings.place.backups)
     folder = f"{settings.place.store}/handover/{mark.run}"
@@ -177,13 +186,14 @@ def _operate(
         keepers.append((bindings, bound))
         bucket = bound.bucket()
         env = dict(order.env)
+        _tidy_old(bucket, f"{settings.place.store}/handover/")
         stack.callback(_tidy, bucket, [f"{folder}/{name}" for name in ("order.json", "result.json", "index.zst")])
-        if source and origin:
-            source_bindings = Bindings(origin[0], mark, settings.alive, settings.patience)
-            key = stack.enter_context(source_bindings.key(origin[2], "source"))
+        if source:
+            source_bindings = Bindings(source.client, mark, settings.alive, settings.patience)
+            key = stack.enter_context(source_bindings.key(source.instance, "source"))
             keepers.append((source_bindings, key))
-            address = key.bucket(source.place.store)
-            handover = Handover(address, bucket, f"{folder}/index.zst", lambda: source.objects(address))
+            address, objects = key.bucket(source.given.place.store), source.given.objects
+            handover = Handover(address, bucket, f"{folder}/index.zst", lambda: objects(address))
             handover.leave()
             handover_to.append(handover)
             env[INDEX_VARIABLE] = f"{folder}/index.zst"
@@ -203,7 +213,7 @@ class _Ticker:
         self._last = clock()
 
     def __call__(self) -> None:
-        if self._clock() - self._last < _RENEW_SECONDS:
+        if self._clock() - self._last < tasks.RENEW_SECONDS:
             return
         self._last = self._clock()
         for bindings, bound in self._keepers:
@@ -231,11 +241,8 @@ def _command(order: Order, env: Mapping[str, str], settings: Settings, bucket: B
         "result": f"{folder}/result.json",
     }).encode()  # fmt: skip
     s3.leave(bucket, f"{folder}/order.json", text)
-    task = {
-        "instance": settings.place.backups,
-        "key": f"{folder}/order.json",
-        "sha256": hashlib.sha256(text).hexdigest(),
-    }
+    digest = hashlib.sha256(text).hexdigest()
+    task = {"instance": settings.place.backups, "key": f"{folder}/order.json", "sha256": digest}
     return command(found, task, settings.python)
 
 
@@ -273,3 +280,12 @@ def _tidy(bucket: BucketAddress, keys: list[str]) -> None:
         s3.remove(bucket, *keys)
     except FacBackupError as error:
         _log.warning("What was handed to the task stays in the store until it is swept: %s", error.what)
+
+
+def _tidy_old(bucket: BucketAddress, prefix: str) -> None:
+    """Remove what runs that were killed left in the store; no task lives as long as this."""
+    try:
+        old = s3.older_than(bucket, prefix, utc_now() - timedelta(days=2))
+        s3.remove(bucket, *(key for key in old if "/bundles/" not in key))
+    except FacBackupError as error:
+        _log.warning("Old orders in the store could not be removed: %s", error.what)

@@ -18,6 +18,8 @@ from fac_backup.plain.text import duration, one_line
 
 _log = logging.getLogger(__name__)
 _STATUS = re.compile(r"\bstatus (\d{1,3})\b")
+RENEW_SECONDS = 240.0
+"""How often labels are renewed; a lease (``mark.LEASE``) is several times as long."""
 COMMAND_LIMIT = 4096
 """Characters of a task's command (cloud_controller_ng, ``TaskModel``)."""
 
@@ -113,7 +115,8 @@ class Runner:
 
     def _follow(self, guid: str, log: TaskLog, on_line: Callable[[str], None]) -> Ended:
         clock = self.client.pace.clock
-        began, turn, troubles = clock(), 0, 0
+        began = renewed = clock()
+        turn = troubles = 0
         _log.info("The task was accepted by Cloud Foundry in space %s", self.app.space.name)
         while True:
             for line in log.new_lines():
@@ -141,9 +144,20 @@ class Runner:
                     f"The task was not over after {duration(self.limits.seconds)} and was cancelled",
                     next_step="Raise task-timeout if it worked all the time; its log says how far it came.",
                 )
+            if clock() - renewed > RENEW_SECONDS:
+                renewed = clock()
+                self._renew(guid)
             self.tick()
             self.client.pace.poll(turn)
             turn += 1
+
+    def _renew(self, guid: str) -> None:
+        """Say that this run still looks after its task."""
+        body = {"metadata": {"labels": self.labels()}}
+        try:
+            self.client.request("PATCH", f"/v3/tasks/{guid}", body, what="Renewing the lease of the task")
+        except FacBackupError as error:
+            _log.warning("%s", error.what)
 
     def _drain(self, log: TaskLog, on_line: Callable[[str], None]) -> None:
         pace = self.client.pace

@@ -21,7 +21,10 @@ ROOT = Path(__file__).parents[2]
 LIBRARY = "fac/backup-actions"
 REF = "v1"
 TIMEOUT = 240
-COPIED = ("actions", "backup", "restore", "purge", "list", "verify", "authorize", "lib", ".github", "requirements.lock")
+COPIED = (
+    "actions", "backup", "restore", "purge", "list", "verify", "authorize",
+    "lib", ".github", "requirements.lock", "action-matrix.yml",
+)  # fmt: skip
 TOKEN_ACTION = "actions/create-github-app-token@bcd2ba49218906704ab6c1aa796996da409d3eb1"
 
 TOKEN_STAND_IN = """\
@@ -69,11 +72,18 @@ class Ran:
         """Job to ``success`` or ``failure``; jobs that did not start are missing."""
         return {str(line["job"]): str(line["jobResult"]) for line in self.lines if "jobResult" in line}
 
+    def summary(self, job: str = "") -> str:
+        """The step summaries, of all jobs or of those whose name contains ``job``."""
+        return "\n".join(
+            str(line.get("content")) for line in self.lines
+            if line.get("command") == "summary" and job in str(line.get("job", ""))
+        )  # fmt: skip
+
     def outputs(self, step: str) -> dict[str, str]:
         """The outputs that a step with that id or name set, the last of each name."""
         found: dict[str, str] = {}
         for line in self.lines:
-            if line.get("command") == "set-output" and step in (line.get("stepID") or [], line.get("step")):
+            if line.get("command") == "set-output" and (step in (line.get("stepID") or []) or step == line.get("step")):
                 found[str(line.get("name"))] = str(line.get("arg"))
         return found
 

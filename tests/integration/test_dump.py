@@ -499,6 +499,49 @@ def test_a_change_that_queues_before_the_readers_lock_makes_the_dump_start_over(
     assert {row.table: row.rows for row in part.rows} == {"big": 3000, "little": 3000}
 
 
+def test_a_change_that_queues_before_pg_dump_locks_makes_the_dump_start_over(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_pairs(database)
+    thread = threading.Thread(target=run, args=(database, "ALTER TABLE big ADD more int"))
+    start = dump_module.DumpProcess
+    starts: list[int] = []
+
+    def late(*arguments: Any) -> Any:
+        if not starts:
+            thread.start()
+            time.sleep(0.5)
+        starts.append(1)
+        return start(*arguments)
+
+    monkeypatch.setattr(dump_module, "DumpProcess", late)
+    part = dump(database, MemoryPieces(), options(**BY_RANGES))
+    thread.join(10)
+    assert len(starts) == 2
+    assert {table.table: table.columns for table in part.tables}["big"] == ("id", "money", "v", "more")
+
+
+def test_a_change_that_comes_while_rows_are_still_to_be_counted_waits_for_the_dump(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_pairs(database)
+    thread = threading.Thread(target=run, args=(database, "TRUNCATE little"))
+    count_rows = dump_module.inventory.count_rows
+    pg_dump_is_ready = threading.Event()
+
+    def slowly(session: Any, table: Any, *rest: Any) -> int:
+        if table.name == "big":
+            assert pg_dump_is_ready.wait(20)
+            thread.start()
+            time.sleep(0.5)
+        return count_rows(session, table, *rest)
+
+    monkeypatch.setattr(dump_module.inventory, "count_rows", slowly)
+    part = dump(database, MemoryPieces(), options(after_snapshot=pg_dump_is_ready.set))
+    thread.join(10)
+    assert {row.table: row.rows for row in part.rows} == {"big": 3000, "little": 3000}
+
+
 def test_a_table_that_is_dropped_before_it_is_locked_is_no_failure(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ _STDERR_KEPT = 64 * 1024
 # Texts of pg_dump and of the server that mean: somebody else's work came between.
 _PASSING = (
     "lock timeout",
+    "statement timeout",  # how pg_dump carries --lock-wait-timeout out
     "deadlock detected",
     "could not obtain lock",
     "does not exist",

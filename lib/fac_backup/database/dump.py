@@ -135,16 +135,18 @@ class _Attempt:
         without = inventory.excluded(options.exclude_data, snapshot.tables, snapshot.session)
         chosen = self._choose(snapshot, without, facts.encoding)
         to_count = [table for table in inventory.to_count(snapshot.tables, without) if table.readable]
+        if not snapshot.holds_all:
+            to_count = []  # counting would wait for whoever locks a table meanwhile
         with (
             Uploads(self._pieces, threads=options.threads, room=16 * _MIB * options.jobs) as uploads,
             ranges.Reader(
-                self._database, snapshot.id, chosen,
+                self._database, snapshot.id, chosen, to_count,
                 sessions=options.jobs if chosen else 1, uploads=uploads, step=options.range_pages,
             ) as reader,
             self._start_pg_dump(snapshot, facts.encoding, [*without, *chosen]) as process,
             Lister(self._client.program("pg_restore")) as lister,
         ):  # fmt: skip
-            reader.start(to_count, on_failure=process.stop)
+            reader.start(on_failure=process.stop)
             try:
                 archive = store_archive(process, lister, uploads, options.cut, self._announce)
             except Exception:

@@ -224,11 +224,14 @@ def facts(session: Connection) -> DatabaseFacts:
     return replace(DatabaseFacts(*row), extensions=extensions)
 
 
-def count_rows(session: Connection, table: Table) -> int:
-    """Rows of ``table`` in the session's snapshot; of a partitioned table those of all its partitions."""
+def count_rows(session: Connection, table: Table, codec: str = "utf-8") -> int:
+    """Rows of ``table`` in the session's snapshot; of a partitioned table those of all its partitions.
+
+    ``codec`` is that of the session's ``client_encoding``.
+    """
     only = "" if table.kind == "p" else "ONLY "
     with session.cursor() as cursor:
-        cursor.execute(f"SELECT pg_catalog.count(*) FROM {only}{table.sql}")
+        cursor.execute(f"SELECT pg_catalog.count(*) FROM {only}{table.sql}".encode(codec))
         row: Any = cursor.fetchone()
     return int(row[0])
 

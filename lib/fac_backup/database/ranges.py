@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -134,9 +133,6 @@ class _Reading:
     rows: int = 0
 
 
-Task = Callable[[Connection], None]
-
-
 class Reader:
     """Several sessions on one snapshot that read page ranges and count rows, each in a thread of its own.
 
@@ -149,6 +145,7 @@ class Reader:
         database: Database,
         snapshot_id: str,
         chosen: Sequence[Table],
+        to_count: Sequence[Table],
         *,
         sessions: int,
         uploads: Uploads,
@@ -159,79 +156,60 @@ class Reader:
         self._uploads = uploads
         self._step = step
         self._readings = [_Reading(table) for table in chosen]
+        ranged = {table.oid for table in chosen}
+        self._to_count = [table for table in to_count if table.oid not in ranged]
         self._counts: dict[int, TableRows] = {}
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
         self._threads: list[threading.Thread] = []
-        self._tasks: deque[Task] = deque()
+        self._ranges = self._all_ranges()
+        self._codec = "utf-8"
         self._sessions: list[Connection] = []
         try:
             for number in range(sessions):
                 name = f"fac-backup reader {number + 1}"
-                self._sessions.append(join(database, snapshot_id, chosen, settings.BY_RANGES, name))
-            if chosen:
-                self._codec = self._speak_the_servers_encoding()
+                # The first session counts, so it must not have to wait for a lock on what it counts either.
+                locked = chosen if number else [*chosen, *self._to_count]
+                self._sessions.append(join(database, snapshot_id, locked, settings.BY_RANGES, name))
+            self._speak_the_servers_encoding()
         except BaseException:
             self._close()
             raise
 
-    def _speak_the_servers_encoding(self) -> str:
+    def _speak_the_servers_encoding(self) -> None:
         """No conversion: the text is the table's own bytes, also where the encoding is SQL_ASCII."""
-        codec = "utf-8"
         for session in self._sessions:
             encoding = str(one(session, "SHOW server_encoding"))
-            codec = codec_of(encoding) or codec
-            with session.cursor() as cursor:
-                cursor.execute("SELECT pg_catalog.set_config('client_encoding', %s, false)", (encoding,))
-        return codec
+            codec = codec_of(encoding)
+            if codec is not None:
+                self._codec = codec
+                with session.cursor() as cursor:
+                    cursor.execute("SELECT pg_catalog.set_config('client_encoding', %s, false)", (encoding,))
 
-    def start(self, to_count: Sequence[Table], on_failure: Callable[[], None]) -> None:
-        """Begin to read, largest table first, then to count the rows of ``to_count``. ``on_failure`` is called once."""
-        ranged = {table.oid for table in self._chosen}
-        for reading in self._readings:
-            for pages in page_ranges(reading.table.pages, self._step):
-                self._tasks.append(self._range_task(reading, pages))
-        for table in to_count:
-            if table.oid not in ranged:
-                self._tasks.append(self._count_task(table))
+    def start(self, on_failure: Callable[[], None]) -> None:
+        """Begin to read, largest table first, and then to count rows. ``on_failure`` is called once if a thread
+        fails.
+        """
         for session in self._sessions:
             thread = threading.Thread(target=self._work, args=(session, on_failure), name="reader", daemon=True)
             self._threads.append(thread)
             thread.start()
 
-    def _range_task(self, reading: _Reading, pages: PageRange) -> Task:
-        def read(session: Connection) -> None:
-            collector = _Collector(self._uploads)
-            buffered = io.BufferedWriter(collector, _BUFFER)
-            with session.cursor() as cursor:
-                statement = copy_statement(reading.table, pages).encode(self._codec)
-                cursor.copy_expert(statement, buffered, size=_BUFFER)
-            buffered.flush()
-            collector.hand_over()
-            with self._lock:
-                reading.rows += collector.rows
-                reading.ranges[pages.first] = collector.pieces
-
-        return read
-
-    def _count_task(self, table: Table) -> Task:
-        def count(session: Connection) -> None:
-            with session.cursor() as cursor:
-                cursor.execute("SET LOCAL enable_seqscan = on")
-            rows = inventory.count_rows(session, table)
-            with self._lock:
-                self._counts[table.oid] = TableRows(schema_name=table.schema, table=table.name, rows=rows)
-
-        return count
+    def _all_ranges(self) -> Iterator[tuple[_Reading, PageRange]]:
+        for reading in self._readings:
+            for pages in page_ranges(reading.table.pages, self._step):
+                yield reading, pages
 
     def _work(self, session: Connection, on_failure: Callable[[], None]) -> None:
         try:
             while self._failure is None:
-                try:
-                    task = self._tasks.popleft()
-                except IndexError:
-                    return
-                task(session)
+                with self._lock:
+                    task = next(self._ranges, None)
+                if task is None:
+                    break
+                self._read(session, *task)
+            if session is self._sessions[0]:
+                self._count(session)
         except BaseException as error:
             with self._lock:
                 first = self._failure is None
@@ -240,6 +218,26 @@ class Reader:
                 self._uploads.stop(error)
                 self._cancel()
                 on_failure()
+
+    def _read(self, session: Connection, reading: _Reading, pages: PageRange) -> None:
+        collector = _Collector(self._uploads)
+        buffered = io.BufferedWriter(collector, _BUFFER)
+        with session.cursor() as cursor:
+            cursor.copy_expert(copy_statement(reading.table, pages).encode(self._codec), buffered)
+        buffered.flush()
+        collector.hand_over()
+        with self._lock:
+            reading.rows += collector.rows
+            reading.ranges[pages.first] = collector.pieces
+
+    def _count(self, session: Connection) -> None:
+        with session.cursor() as cursor:
+            cursor.execute("SET LOCAL enable_seqscan = on")
+        for table in self._to_count:
+            if self._failure is not None:
+                return
+            rows = inventory.count_rows(session, table, self._codec)
+            self._counts[table.oid] = TableRows(schema_name=table.schema, table=table.name, rows=rows)
 
     def raise_failure(self) -> None:
         """Raise what made a thread fail, if one did: StartOverError, FailedError, or the sink's own error."""

@@ -9,7 +9,7 @@ the end.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -129,8 +129,10 @@ class Snapshot:
         self.session.close()
 
 
-def join(database: Database, snapshot_id: str, chosen: Iterable[Table], session_settings: Any, name: str) -> Connection:
-    """A further session on an exported snapshot, holding locks on ``chosen`` itself.
+def join(
+    database: Database, snapshot_id: str, chosen: Iterable[Table], session_settings: Mapping[str, str], name: str
+) -> Connection:
+    """A further session on an exported snapshot, holding locks on ``chosen`` (with partitions) itself.
 
     The locks are taken at once or not at all: an ALTER TABLE that waits for the coordinator makes every later ACCESS
     SHARE wait for it, which would be a deadlock that no server detects. Raises StartOverError then.
@@ -138,7 +140,7 @@ def join(database: Database, snapshot_id: str, chosen: Iterable[Table], session_
     session = database.connect(application_name=name)
     try:
         settings.apply_in_autocommit(session, session_settings)
-        names = ", ".join(f"ONLY {table.sql}" for table in chosen)
+        names = ", ".join(table.sql if table.kind == "p" else f"ONLY {table.sql}" for table in chosen)
         with session.cursor() as cursor:
             cursor.execute(BEGIN)
             cursor.execute("SET TRANSACTION SNAPSHOT %s", (snapshot_id,))

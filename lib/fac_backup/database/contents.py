@@ -6,6 +6,7 @@ the end of its table of contents, are file enough for everything but the data.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -129,7 +130,7 @@ def list_contents(file: Path, client: Client) -> str | None:
     command: Sequence[str] = (client.program("pg_restore"), "--list", str(file))
     try:
         done = subprocess.run(
-            command, capture_output=True, check=False, stdin=subprocess.DEVNULL, env=_plain_environment()
+            command, capture_output=True, check=False, stdin=subprocess.DEVNULL, env=plain_environment()
         )
     except OSError:
         raise FailedError("pg_restore could not be started") from None
@@ -142,14 +143,13 @@ def script_of(head: Head, entries: Iterable[Entry], directory: Path, codec: str)
     command = (
         head.client.program("pg_restore"), "--no-owner", f"--use-list={chosen}", "--file=-", str(head.file),
     )  # fmt: skip
-    done = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL, env=_plain_environment())
+    done = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL, env=plain_environment())
     if done.returncode != 0:
         raise IntegrityError("pg_restore cannot read the archive's table of contents")
     return done.stdout.decode(codec, "surrogateescape")
 
 
-def _plain_environment() -> dict[str, str]:
-    import os
-
+def plain_environment() -> dict[str, str]:
+    """The environment of a pg_restore that talks to no server."""
     library_path = os.environ.get("LD_LIBRARY_PATH")
     return {"PATH": "/usr/bin:/bin", "LC_ALL": "C", **({"LD_LIBRARY_PATH": library_path} if library_path else {})}

@@ -54,6 +54,8 @@ class Swapped:
     seconds: float
     """From the first try to the commit: for at most this long nobody could connect."""
     attempts: int
+    detached: tuple[str, ...] = ()
+    """Subscriptions of the old database, parted from their slots, which stay at the publisher."""
 
 
 def properties(session: Connection, name: str) -> Properties:
@@ -132,8 +134,7 @@ def _create(
         options += f" TABLESPACE {quoted(target.tablespace)}"
     with session.cursor() as cursor:
         cursor.execute(
-            f"CREATE DATABASE {quoted(name)} OWNER {quoted(target.owner)} TEMPLATE template0"
-            f" ENCODING %s{options}",
+            f"CREATE DATABASE {quoted(name)} OWNER {quoted(target.owner)} TEMPLATE template0 ENCODING %s{options}",
             (encoding, *(value for _, value in locale)),
         )
 
@@ -262,7 +263,16 @@ def swap(database: Database, new: str, kept: str, *, patience: float = 60.0) -> 
         session.close()
     seconds = time.monotonic() - started
     log.info("Swapped within %.3f s", seconds)
-    return Swapped(kept, seconds, attempts)
+    return Swapped(kept, seconds, attempts, _detach(database, kept))
+
+
+def _detach(database: Database, kept: str) -> tuple[str, ...]:
+    """The old database must not go on receiving. The swap is done, so a failure here is told and changes nothing."""
+    try:
+        return scratch.detach_subscriptions(database, kept)
+    except FailedError as error:
+        log.warning("%s", error.line())
+        return ()
 
 
 def _rename_both(session: Connection, name: str, new: str, kept: str) -> None:

@@ -4,6 +4,9 @@ After ``least`` bytes, the stream is cut behind the first line whose CRC-32 is s
 so that a cut comes about every ``wanted`` bytes whatever a row's width. A row that was inserted or removed moves what
 follows, but not the lines themselves: the next chosen line is the same as yesterday, and from there on so are all
 pieces. What has no lines (large objects) is cut at ``most``.
+
+The lines before ``least`` are not looked at, which makes it cheap: with 448 + 64 KiB about 1 s a GB, five times as fast
+as with 256 + 256 KiB, and as good at finding yesterday's pieces again (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -11,9 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from zlib import crc32
 
-LEAST = 384 * 1024
-WANTED = 256 * 1024
+LEAST = 448 * 1024
+WANTED = 64 * 1024
 MOST = 4 * 1024 * 1024
+
+_STEP = 32 * 1024
+"""Bytes of lines that are taken apart at a time."""
 
 
 def cut(chunks: Iterable[bytes], *, least: int = LEAST, wanted: int = WANTED, most: int = MOST) -> Iterator[bytes]:
@@ -45,11 +51,13 @@ def _find(held: bytearray, looked: int, least: int, most: int, factor: int) -> t
             return (most, 0) if len(held) >= most else (0, 0)
         if looked >= most:
             return most, 0
-    with memoryview(held) as view:
-        while True:
-            end = held.find(b"\n", looked, most) + 1
-            if not end:
-                return (most, 0) if len(held) >= most else (0, looked)
-            if crc32(view[looked:end]) < (end - looked) * factor:
-                return end, 0
-            looked = end
+    while looked < most:
+        stop = held.find(b"\n", min(looked + _STEP, most) - 1, most) + 1 or held.rfind(b"\n", looked, most) + 1
+        if not stop:
+            break
+        lines = bytes(held[looked : stop - 1]).split(b"\n")
+        for value, line in zip(map(crc32, lines), lines, strict=True):
+            looked += len(line) + 1
+            if value < (len(line) + 1) * factor:
+                return looked, 0
+    return (most, 0) if len(held) >= most else (0, looked)

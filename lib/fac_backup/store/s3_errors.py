@@ -122,10 +122,10 @@ def for_exception(error: BaseException, role: str, doing: str, attempts: int = 1
         return BucketError(f"{the} did not answer in time{tries} ({doing})", next_step=_NEXT["network"])
     if isinstance(error, boto.SSLError):
         return BucketError(f"The TLS certificate of {role} is not accepted ({doing})", next_step=_NEXT["network"])
-    if "refused" in text:
-        return BucketError(f"{the} cannot be reached: connection refused{tries}", next_step=_NEXT["network"])
     if isinstance(error, boto.ProxyConnectionError):
         return BucketError(f"{the} cannot be reached through the proxy{tries}", next_step=_NEXT["network"])
+    if "refused" in text:
+        return BucketError(f"{the} cannot be reached: connection refused{tries}", next_step=_NEXT["network"])
     if "resolve" in text or "Name or service" in text:
         return BucketError(f"{the} cannot be reached: its host name is unknown{tries}", next_step=_NEXT["network"])
     if isinstance(error, (boto.ParamValidationError, ValueError)):

@@ -44,6 +44,8 @@ class Console:
             from fac_backup.cli import actions
 
             actions.tell(result)
+        if result.exit_code:
+            raise click.exceptions.Exit(result.exit_code)
 
     def fail(self, error: FacBackupError) -> None:
         """Print a failure: one line on stderr; inside Actions also annotation, outputs and step summary."""

@@ -9,14 +9,18 @@ from fac_backup.cli.common import Console, around, common, option
 EPILOG = """\b
 Examples:
   GITHUB_TOKEN=$(gh auth token) fac-backup doctor --repository GSA-TTS/FAC
+  fac-backup doctor --repository owner/name --json
 """
 
 
 @click.command("doctor", epilog=EPILOG)
-@option("--repository", default="", help="owner/name on GitHub. Inside Actions: the run's own.")
+@option("--repository", default="", help="owner/name. Inside Actions: this one.")
 @common
 def command(console: Console, repository: str) -> None:
-    """Check the settings at GitHub that guard the backups, and say which are missing and where they are set."""
+    """Check the settings that guard the backups (environments, reviewers, branches) and say which are missing.
+
+    Each missing one comes with the link to the page where it is set. Exit code 1 if one that matters is missing.
+    """
     from fac_backup.operations.doctor import run
 
     console.finish(run(around(console), repository))

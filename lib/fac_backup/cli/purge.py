@@ -16,7 +16,6 @@ Examples:
 @click.command("purge", epilog=EPILOG)
 @option("--space", default="", help="The space whose store is purged. Without a matrix: default.")
 @option("--dry-run", is_flag=True, help="Print the plan, change nothing.")
-@option("--authorized-at", default="", help="When a job before this one was told that it may (UTC).")
 @common
 def command(console: Console, space: str, dry_run: bool) -> None:
     """Remove the backups that the retention rules let go, then every object that nothing needs any more.

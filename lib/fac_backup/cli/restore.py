@@ -27,7 +27,6 @@ Examples:
 @option("--only", multiple=True, help="With --beside: only these tables (schema.table), without foreign keys.")
 @option("--before-swap-sql", type=click.Path(dir_okay=False), default="",
         help="SQL file to run in the new database before it takes the old one's place; if it fails, nothing is replaced.")  # fmt: skip
-@option("--authorized-at", default="", help="When a job before this one was told that it may (UTC).")
 @common
 def command(
     console: Console, source: str, target: str, backup_id: str, confirm: str, dry_run: bool, resume: bool,

@@ -64,7 +64,7 @@ def targets(around: Surroundings, source: str, kind: str) -> tuple[Target, ...]:
             else "unattended"
         )
         found.append(Target(path.target, when, path.purpose))
-    if around.matrix.may_undo(source) and all(target.space != source for target in found):
+    if around.matrix.may_undo(source, kind) and all(target.space != source for target in found):
         found.append(Target(source, "by hand", "undo of a restore"))
     return tuple(found)
 

@@ -67,6 +67,12 @@ class Surroundings:
         return self.matrix.space(space).require_signatures
 
     @property
+    def attempt(self) -> int:
+        """Which attempt of the run this is; 1 outside Actions."""
+        text = self.env.get("GITHUB_RUN_ATTEMPT", "1") if self.inside_actions else "1"
+        return int(text) if text.isdigit() else 1
+
+    @property
     def restore_url(self) -> str:
         """Address of the page where a restore is started by hand; empty where it is not known."""
         repository = self.env.get("GITHUB_REPOSITORY", "")

@@ -1,0 +1,356 @@
+"""Replace a space's database and documents by a backup.
+
+The steps, in order, and the state that a failure leaves at each:
+
+ 1. may this run do it                                   nothing was touched
+ 2. the backup, the target and its markers               nothing was touched
+ 3. every check that can be made beforehand: the plan    nothing was touched (a dry run ends here)
+ 4. locks, and a pin in the source's store               nothing was touched
+ 5. the pre-restore backup of the target: the undo       nothing was touched
+ 6. documents that the target lacks are added            put back: they are deleted again
+ 7. the new database is built beside the old, verified   put back: it is dropped; the old one serves all the time
+ 8. the swap, one transaction                            it happened or it did not; a journal knows that it was near
+ 9. documents: overwrite and delete                      put back: the old database returns, documents from the undo
+10. the end: old database dropped or kept, markers renewed, statistics, audit
+
+In place (no room, or no right to create databases) steps 7 and 8 are: wipe, fill, verify; a failure fills it again from
+the pre-restore backup. Where something cannot be put back the exit code is 7. A killed restore leaves its journal:
+``--resume`` goes on from there, and so does the next restore into the target.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fac_backup.operations import backup, gate, markers, opening, restore_database, restore_documents, restore_plan
+from fac_backup.operations.opening import Opened
+from fac_backup.operations.restore_plan import Chosen, RestorePlan
+from fac_backup.operations.result import Result
+from fac_backup.operations.surroundings import Surroundings
+from fac_backup.plain.backup_id import BackupId
+from fac_backup.plain.errors import (
+    ActNowError,
+    FacBackupError,
+    FailedError,
+    LockedError,
+    NoSuchBackupError,
+    RefusedError,
+    UsageError,
+)
+from fac_backup.plain.manifest import Manifest
+from fac_backup.policy.authorization import FirstAttempt, Trouble
+from fac_backup.store.locks import Lease
+from fac_backup.store.records import JournalEntry
+from fac_backup.store.store import Store
+
+log = logging.getLogger(__name__)
+
+LOCK_WAIT = 900.0
+"""Seconds to wait for backups of the target, and for a purge of either store, to end."""
+
+
+@dataclass(frozen=True)
+class RestoreRequest:
+    """What is asked for, to the letter as it came."""
+
+    source: str
+    target: str
+    backup_id: str
+    confirm: str
+    dry_run: bool = False
+    resume: bool = False
+    beside: str = ""
+    only: tuple[str, ...] = ()
+    before_swap_sql: str = ""
+
+
+def run(request: RestoreRequest, around: Surroundings) -> Result:
+    """Carry out the steps above. Raises FacBackupError that says what state things are in."""
+    began = time.monotonic()
+    _refuse_nonsense(request, around)
+    admission = _admit(request, around)
+    target = opening.open_space(around, request.target)
+    markers.require(target)
+    unfinished = _unfinished(target, request)
+    chosen = restore_plan.choose(around, _what(request, unfinished), target)
+    before_swap = _read_sql(request.before_swap_sql)
+    if request.beside:
+        return restore_database.beside_only(request, chosen, target, around, began)
+    mode = restore_plan.mode_of(around, target)
+    plan = restore_plan.check(chosen, target, around, mode, admission)
+    if request.dry_run:
+        return restore_plan.result(plan, chosen, target, around, began)
+
+    with ExitStack() as stack:
+        lease = stack.enter_context(target.store.locks.acquire("store", "shared", wait=LOCK_WAIT))
+        ours = stack.enter_context(target.store.locks.acquire("space", "exclusive", wait=LOCK_WAIT))
+        stack.enter_context(_pinned(chosen, target, around))
+        work = _Work(chosen, target, around, lease, ours, plan, before_swap)
+        work.begin(unfinished, with_undo=admission.decision.pre_restore or plan.mode == "in-place")
+        work.carry_out()
+    return restore_plan.done(plan, chosen, target, work.undo, around, began, work.facts)
+
+
+class _Work:
+    """The part of a restore that changes things. Holds what has been reached, and can put it back."""
+
+    def __init__(
+        self,
+        chosen: Chosen,
+        target: Opened,
+        around: Surroundings,
+        lease: Lease,
+        ours: Lease,
+        plan: RestorePlan,
+        before_swap: str,
+    ) -> None:
+        self.chosen = chosen
+        self.target = target
+        self.around = around
+        self.plan = plan
+        self.before_swap = before_swap
+        self.undo: Manifest | None = None
+        self.facts: dict[str, Any] = {}
+        self._leases = (lease, ours)
+        self._journal: tuple[JournalEntry, str] | None = None
+        self._documents = restore_documents.Documents(chosen, target, around)
+        self._database = restore_database.choose(plan.mode, chosen, target, around)
+
+    # 5 ------------------------------------------------------------------------------------------------------------
+
+    def begin(self, unfinished: JournalEntry | None, *, with_undo: bool) -> None:
+        """Take the pre-restore backup, or find the one that the unfinished restore took; write the journal."""
+        known = str(unfinished.data.get("undo_id") or "") if unfinished else ""
+        if known:
+            # The target may be half replaced: its state before is what the first run saved, not what is there now.
+            self.undo = self.target.store.catalog.read(BackupId.parse(known))
+        elif with_undo:
+            note = f"before the restore of {self.chosen.manifest.id}"
+            wanted = backup.BackupRequest(self.target.space, "pre-restore", note)
+            self.undo = backup.take(self.target, self.around, wanted, self._leases[0], began=time.monotonic())
+            log.info("The state before is kept as %s", self.undo.id)
+        data: dict[str, Any] = {
+            "source": self.chosen.manifest.space,
+            "backup_id": self.chosen.manifest.id,
+            "undo_id": self.undo.id if self.undo else "",
+            "mode": self.plan.mode,
+        }
+        for entry, _ in self.target.store.journal.unfinished():
+            data = {**entry.data, **data}
+            self.target.store.journal.finish(entry)
+        data.update(self._database.remembers(data))
+        self._journal = self.target.store.journal.begin("restore", owner=self.around.who, step="begun", data=data)
+        self._audit("begun")
+
+    # 6 to 10 ------------------------------------------------------------------------------------------------------
+
+    def carry_out(self) -> None:
+        """From the first change to the last. What fails is put back, if it can be."""
+        try:
+            self._alive()
+            self._documents.add()
+            self._database.build(self.before_swap, self._step)
+            self._alive()
+            self._database.replace(self._step)
+            self._documents.finish()
+        except BaseException as error:
+            self._failed(error)
+            raise
+        self._step("done")
+        self.facts = {**self._database.facts(), **self._documents.facts()}
+        self._close()
+
+    def _close(self) -> None:
+        """The target is the backup now: what remains must not make a success look like a failure."""
+        for words, last in (
+            ("remove the replaced database", self._database.close),
+            ("renew the markers", lambda: markers.renew(self.target)),
+            ("write the audit", lambda: self._audit("done")),
+            ("forget the journal", self._forget),
+        ):
+            try:
+                last()
+            except FacBackupError as error:
+                log.warning("The restore is done, but it was not possible to %s: %s", words, error.what)
+                self.facts.setdefault("warnings", []).append(f"It was not possible to {words}: {error.what}")
+
+    # when something fails ------------------------------------------------------------------------------------------
+
+    def _failed(self, error: BaseException) -> None:
+        """Put back what was changed and say so in ``error``. Raises ActNowError where that cannot be done."""
+        known = error if isinstance(error, FacBackupError) else None
+        if isinstance(error, LockedError):
+            # Somebody else may be at work on the target: we must not touch it any more.
+            raise ActNowError(
+                f"The restore stopped, because its lock was lost ({error.what})",
+                state=self._database.state(),
+                next_step=f"See whether another restore into {self.target.space} runs (`fac-backup unlock`); if none "
+                f"does: `fac-backup restore --target {self.target.space} --resume`.",
+            ) from None
+        log.warning("The restore failed; putting back what it changed")
+        try:
+            self._put_back()
+        except FacBackupError as second:
+            self._audit("failed, not put back")
+            raise self._act_now(known, second) from None
+        if known is not None:
+            known.state = "The target was put back: it is as before."
+            known.data.update(self._data())
+
+    def _put_back(self) -> None:
+        if not self._database.put_back(self.undo):
+            raise FailedError("the database holds the backup already")
+        self._documents.put_back(self.undo)
+        self._audit("failed, put back")
+        self._forget()
+
+    def _act_now(self, first: FacBackupError | None, second: FacBackupError) -> ActNowError:
+        what = first.what if first is not None else "an unexpected error"
+        act = ActNowError(
+            f"The restore into {self.target.space} failed half-way ({what}) and could not be put back ({second.what})",
+            state=self._database.state(),
+            next_step=f"Finish it: `fac-backup restore --target {self.target.space} --resume --confirm "
+            f"{self.target.space}`; or undo it with the id {self.undo.id if self.undo else '(none was taken)'}; "
+            "docs/operations.md, `exit code 7`.",
+        )
+        act.data.update(self._data())
+        return act
+
+    def _data(self) -> dict[str, Any]:
+        return {"backup_id": self.chosen.manifest.id, "undo_id": self.undo.id if self.undo else ""}
+
+    # small things ---------------------------------------------------------------------------------------------------
+
+    def _alive(self) -> None:
+        for lease in self._leases:
+            lease.check()
+
+    def _step(self, step: str, data: dict[str, Any] | None = None) -> None:
+        """Note in the journal what comes next, after a last look at the leases."""
+        self._alive()
+        if self._journal is not None:
+            self._journal = self.target.store.journal.advance(*self._journal, step, data)
+
+    def _forget(self) -> None:
+        if self._journal is not None:
+            self.target.store.journal.finish(self._journal[0])
+            self._journal = None
+
+    def _audit(self, result: str) -> None:
+        run_ = self.around.run
+        facts: dict[str, Any] = {**self._data(), "source": self.chosen.manifest.space, "target": self.target.space,
+                                 "attempt": self.around.attempt}  # fmt: skip
+        self.target.store.audit.record("restore", result, actor=run_.actor, run=run_.url, facts=facts)
+
+
+# 1 ----------------------------------------------------------------------------------------------------------------
+
+
+def _refuse_nonsense(request: RestoreRequest, around: Surroundings) -> None:
+    if not around.has_matrix:
+        raise RefusedError(
+            "A restore needs a matrix, and there is none",
+            state="Nothing was read and nothing was changed.",
+            next_step="Add action-matrix.yml: examples/action-matrix.minimal.yml is one of a few lines.",
+        )
+    if request.resume and (request.backup_id or request.source):
+        raise UsageError("--resume takes neither --source nor --backup-id", next_step="The journal knows them.")
+    if not request.resume and not (request.source and request.backup_id):
+        raise UsageError("Name --source and --backup-id", next_step="`fac-backup list --space SOURCE` shows the ids.")
+    if request.only and not request.beside:
+        raise UsageError("--only goes with --beside", next_step="A space is restored as a whole, or not at all.")
+
+
+def _admit(request: RestoreRequest, around: Surroundings) -> gate.Admission:
+    wish = gate.Wish(
+        "restore", source=request.source, target=request.target, backup_id=request.backup_id, confirm=request.confirm,
+        resume=request.resume, dry_run=request.dry_run,
+    )  # fmt: skip
+
+    def made_by_this_run() -> bool:
+        store = opening.source_store(around, request.source, request.target)
+        return store.catalog.read(BackupId.parse(request.backup_id)).run.url == around.run.url != ""
+
+    def first_attempt() -> FirstAttempt | Trouble:
+        from datetime import timedelta
+
+        store = opening.open_space(around, request.target).store
+        for record in store.audit.since(around.clock() - timedelta(days=31)):
+            facts = record.facts
+            if record.operation == "restore" and record.run == around.run.url and facts.get("attempt") == 1:
+                later = [r for r in store.audit.since(record.at) if r.run == record.run and r.operation == "restore"]
+                return FirstAttempt(
+                    str(facts.get("source")), str(facts.get("target")), str(facts.get("backup_id")),
+                    failed=all(r.result != "done" for r in later),
+                )  # fmt: skip
+        # Attempt 1 did not come as far as this: it failed before it touched the target, so there is nothing to differ.
+        return FirstAttempt(request.source, request.target, "", failed=True)
+
+    return gate.admit(wish, around, made_by_this_run=made_by_this_run, first_attempt=first_attempt)
+
+
+# 2 ----------------------------------------------------------------------------------------------------------------
+
+
+def _unfinished(target: Opened, request: RestoreRequest) -> JournalEntry | None:
+    """The journal of a restore into the target that was killed, if there is one."""
+    found = target.store.journal.unfinished()
+    if request.resume and not found:
+        raise NoSuchBackupError(
+            f"No restore into {request.target} is unfinished", next_step="There is nothing to resume."
+        )
+    return found[-1][0] if found else None
+
+
+def _what(request: RestoreRequest, unfinished: JournalEntry | None) -> RestoreRequest:
+    """The request, its source and id from the journal where an unfinished restore is resumed."""
+    if not request.resume or unfinished is None:
+        return request
+    source, backup_id = unfinished.data.get("source"), unfinished.data.get("backup_id")
+    return replace(request, source=str(source), backup_id=str(backup_id))
+
+
+def _read_sql(name: str) -> str:
+    if not name:
+        return ""
+    try:
+        return Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"The SQL file cannot be read ({type(error).__name__})", next_step="Name a UTF-8 file."
+        ) from None
+
+
+# 4 ----------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _pinned(chosen: Chosen, target: Opened, around: Surroundings) -> Iterator[None]:
+    """Keep the backup from a purge of its store while we need it: a pin, and no lock, in a store that is not ours."""
+    store: Store | None = chosen.store
+    if store is None or store.bucket.address == target.store.bucket.address:
+        yield
+        return
+    with store.pins.pinned(chosen.manifest.backup_id, by=around.who):
+        _wait_for_purge(store, around.clock)
+        store.catalog.read(chosen.manifest.backup_id)  # the purge may have been about to remove it
+        yield
+
+
+def _wait_for_purge(store: Store, _clock: Callable[[], object]) -> None:
+    """A purge that has read the pins before ours was there ends before we rely on the backup."""
+    deadline = time.monotonic() + LOCK_WAIT
+    while True:
+        dead = {holder.token for holder in store.locks.expired("store")}
+        busy = [h for h in store.locks.holders("store") if h.mode == "exclusive" and h.token not in dead]
+        if not busy:
+            return
+        if time.monotonic() > deadline:
+            raise LockedError(f"A purge of {store.space} does not end", next_step="`fac-backup unlock` shows it.")
+        time.sleep(2)

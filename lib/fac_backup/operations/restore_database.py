@@ -1,0 +1,379 @@
+"""The database's part of a restore: build beside and swap, or wipe and fill in place; and how each is put back."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import psycopg2
+
+from fac_backup.database import beside, inplace, marker, preflight, scratch, sessions, swap
+from fac_backup.database.connection import Database, failure, version_text
+from fac_backup.database.load import LoadOptions, LoadReport, load, opened_head
+from fac_backup.operations.opening import Opened
+from fac_backup.operations.result import Result
+from fac_backup.operations.surroundings import Surroundings
+from fac_backup.plain.errors import FacBackupError
+from fac_backup.plain.manifest import Manifest
+from fac_backup.plain.protocols import PieceSource
+from fac_backup.plain.text import duration, plural
+from fac_backup.report.views import CheckRow, Fact, Outcome
+
+if TYPE_CHECKING:
+    from fac_backup.operations.restore import RestoreRequest
+    from fac_backup.operations.restore_plan import Chosen, Mode
+
+log = logging.getLogger(__name__)
+
+Step = Callable[..., None]
+"""Notes in the journal what comes next: ``step("swapping")``."""
+
+
+class Replacement(Protocol):
+    """How the old database gives way to the new one."""
+
+    def remembers(self, journal: dict[str, Any]) -> dict[str, Any]:
+        """What the journal must keep, given what it kept before (of a killed restore); may take that up."""
+        ...
+
+    def build(self, before_swap: str, step: Step) -> None:
+        """Make everything ready that can be made ready while the old database serves."""
+        ...
+
+    def replace(self, step: Step) -> None:
+        """Let the new database serve."""
+        ...
+
+    def put_back(self, undo: Manifest | None) -> bool:
+        """Make the old database serve again, as it was; False if there is nothing to do it with."""
+        ...
+
+    def close(self) -> None:
+        """The restore is done: remove what is no longer needed."""
+        ...
+
+    def state(self) -> str:
+        """In what state the target's database is now, in a sentence."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """What was done, for the result."""
+        ...
+
+
+def choose(mode: Mode, chosen: Chosen, target: Opened, around: Surroundings) -> Replacement:
+    """The replacement for a mode of the plan."""
+    return Beside(chosen, target, around) if mode == "beside" else InPlace(chosen, target, around)
+
+
+def may_create(target: Opened) -> bool:
+    """Whether the role may create databases on the target's server. Raises FailedError if it cannot be reached."""
+    session = target.database.connect(autocommit=True)
+    try:
+        with session.cursor() as cursor:
+            cursor.execute("SELECT rolcreatedb OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")
+            row = cursor.fetchone()
+    finally:
+        session.close()
+    return bool(row and row[0])
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is known of the target's server."""
+
+    checks: tuple[CheckRow, ...]
+    warnings: tuple[str, ...]
+    target_size: int
+    connected: int
+
+
+def preflight_of(chosen: Chosen, target: Opened, around: Surroundings, mode: Mode) -> Found:
+    """What can be known of the target's server beforehand. Raises FailedError for what would fail later."""
+    part = chosen.manifest.database
+    with opened_head(target.database, part, chosen.pieces, _options(around)) as head:
+        facts = preflight.look(target.database, part, head)
+    preflight.require(facts, replace=mode)
+    warnings = []
+    if facts.missing_roles:
+        warnings.append(f"Grants to roles that the target lacks will be left out: {', '.join(facts.missing_roles)}")
+    if facts.refused_extensions:
+        warnings.append(f"The role may have no right to create: {', '.join(facts.refused_extensions)}")
+    if facts.subscriptions:
+        warnings.append(f"{plural(facts.subscriptions, 'subscription')} of the target will be detached.")
+    now, then = version_text(facts.target_version), version_text(facts.source_version)
+    checks = (
+        CheckRow("versions", True, f"The target is PostgreSQL {now}, the backup is of {then}."),
+        CheckRow("rights", True, "The role may create the new database." if mode == "beside" else "The role may wipe."),
+    )
+    return Found(checks, tuple(warnings), facts.size_now, sum(one.count for one in facts.connected))
+
+
+class Beside:
+    """A new database beside the old one, swapped in by two renames in one transaction."""
+
+    def __init__(self, chosen: Chosen, target: Opened, around: Surroundings) -> None:
+        self._chosen = chosen
+        self._target = target
+        self._around = around
+        self._database = target.database
+        # The time in the name tells how long an old database has been kept.
+        token = f"{int(around.clock().timestamp()):08x}{secrets.token_hex(2)}"
+        self._new = scratch.scratch_name(self._database.name, "new", token)
+        self._kept = scratch.scratch_name(self._database.name, "old", token)
+        self._swapped = False
+        self._report: LoadReport | None = None
+        self._notes: list[str] = []
+        self._seconds = 0.0
+
+    def remembers(self, journal: dict[str, Any]) -> dict[str, Any]:
+        """The two names. A swap that a killed restore of this very backup has done is taken up."""
+        new, kept = str(journal.get("new") or ""), str(journal.get("kept") or "")
+        same = journal.get("in_new") == self._chosen.manifest.id
+        if new and kept and same and swap.state(self._database, new, kept) == "after":
+            self._new, self._kept, self._swapped = new, kept, True
+        return {"new": self._new, "kept": self._kept, "in_new": self._chosen.manifest.id}
+
+    def build(self, before_swap: str, step: Step) -> None:
+        """Create, load, verify, mark, carry over settings and grants, run the SQL that the caller wants run."""
+        if self._swapped:
+            return
+        for left in scratch.find(self._database):
+            if left.role == "new":
+                log.info("Removing a database that a killed restore has left")
+                scratch.drop(self._database, left.name)
+        step("building")
+        part = self._chosen.manifest.database
+        self._notes += swap.create_beside(self._database, self._new, part)
+        self._report = load(self._database, self._new, part, self._chosen.pieces, _options(self._around, self._again))
+        self._notes += _lost(self._report)
+        _mark(self._database, self._new, self._target, self._chosen)
+        self._notes += [f"not carried over: {what}" for what in swap.carry_over(self._database, self._new)]
+        _run_sql(self._database, self._new, before_swap)
+
+    def _again(self) -> None:
+        scratch.drop(self._database, self._new)
+        swap.create_beside(self._database, self._new, self._chosen.manifest.database)
+
+    def replace(self, step: Step) -> None:
+        """Swap."""
+        if self._swapped:
+            return
+        step("swapping")
+        done = swap.swap(self._database, self._new, self._kept)
+        self._swapped = True
+        self._seconds = done.seconds
+        step("swapped")
+
+    def put_back(self, undo: Manifest | None) -> bool:
+        """Before the swap: drop the new one. After it: swap the old one back in."""
+        del undo
+        if not self._swapped and swap.state(self._database, self._new, self._kept) == "after":
+            self._swapped = True  # it failed in the very moment of the commit
+        if not self._swapped:
+            scratch.drop(self._database, self._new)
+            return True
+        away = scratch.scratch_name(self._database.name, "old", f"{int(time.time()):08x}{secrets.token_hex(2)}")
+        swap.swap(self._database, self._kept, away)
+        self._swapped = False
+        scratch.drop(self._database, away)
+        return True
+
+    def close(self) -> None:
+        """Statistics for the planner, then drop the old databases that are no longer kept."""
+        analyze(self._database, self._around.jobs)
+        hours = self._around.matrix.space(self._target.space).keep_previous
+        for left in scratch.find(self._database):
+            if left.role == "old" and (left.name != self._kept or not hours):
+                scratch.drop(self._database, left.name)
+
+    def state(self) -> str:
+        """Which database serves."""
+        if self._swapped:
+            return "The new database serves; documents may be half replaced."
+        return "The old database serves; documents may have been added."
+
+    def facts(self) -> dict[str, Any]:
+        """Rows, seconds of the swap, what could not be kept."""
+        return {
+            "rows": self._report.rows if self._report else 0,
+            "swap_seconds": round(self._seconds, 3),
+            "warnings": list(self._notes),
+        }
+
+
+class InPlace:
+    """Wipe the target's database and fill it. Between the two nothing serves; the undo puts it back."""
+
+    def __init__(self, chosen: Chosen, target: Opened, around: Surroundings) -> None:
+        self._chosen = chosen
+        self._target = target
+        self._around = around
+        self._database = target.database
+        self._touched = False
+        self._filled = False
+        self._report: LoadReport | None = None
+        self._notes: list[str] = []
+
+    def remembers(self, journal: dict[str, Any]) -> dict[str, Any]:
+        """Nothing: an in-place restore is done again from its beginning."""
+        self._touched = journal.get("wiping") is True
+        return {"wiping": self._touched}
+
+    def build(self, before_swap: str, step: Step) -> None:
+        """Every piece is read and verified once before the wipe, because there is no way back but the undo."""
+        del step
+        self._before_swap = before_swap
+        for piece in self._chosen.manifest.pieces():
+            self._chosen.pieces.read(piece)
+
+    def replace(self, step: Step) -> None:
+        """Wipe, fill, verify."""
+        step("wiping", {"wiping": True})
+        self._touched = True
+        with _others_kept_out(self._database):
+            inplace.wipe(self._database)
+            self._report = self._fill(self._chosen.manifest, self._chosen.pieces)
+            _mark(self._database, self._database.name, self._target, self._chosen)
+            _run_sql(self._database, self._database.name, self._before_swap)
+        self._filled = True
+        self._notes += _lost(self._report)
+        step("filled")
+
+    def put_back(self, undo: Manifest | None) -> bool:
+        """Fill the database again from the pre-restore backup."""
+        if not self._touched:
+            return True
+        if undo is None:
+            return False
+        log.warning("Putting the database back from %s", undo.id)
+        with _others_kept_out(self._database):
+            inplace.wipe(self._database)
+            self._fill(undo, self._target.store.pieces)
+        self._touched = self._filled = False
+        return True
+
+    def _fill(self, manifest: Manifest, pieces: PieceSource) -> LoadReport:
+        def again() -> None:
+            inplace.wipe(self._database)
+
+        options = _options(self._around, again)
+        return load(self._database, self._database.name, manifest.database, pieces, options)
+
+    def close(self) -> None:
+        """Statistics for the planner."""
+        analyze(self._database, self._around.jobs)
+
+    def state(self) -> str:
+        """Whether the database is whole."""
+        if self._filled:
+            return "The database holds the backup; documents may be half replaced."
+        if self._touched:
+            return "The target's database was wiped and is not whole: the application must not use it."
+        return "The database is as before; documents may have been added."
+
+    def facts(self) -> dict[str, Any]:
+        """Rows, and what could not be kept."""
+        return {"rows": self._report.rows if self._report else 0, "warnings": list(self._notes)}
+
+
+def beside_only(request: RestoreRequest, chosen: Chosen, target: Opened, around: Surroundings, began: float) -> Result:
+    """Restore the database alone into a new database, and stop there: yesterday's data next to today's."""
+    database, part = target.database, chosen.manifest.database
+    beside.require_free(database, request.beside)
+    token = f"{int(around.clock().timestamp()):08x}{secrets.token_hex(2)}"
+    new = scratch.scratch_name(database.name, "new", token)
+    swap.create_beside(database, new, part)
+    try:
+        report = load(database, new, part, chosen.pieces, _options(around))
+        if request.only:
+            beside.keep_only(database, new, request.only)
+        beside.give_away(database, new, request.beside)
+    except BaseException:
+        scratch.drop(database, new)
+        raise
+    took = round(time.monotonic() - began, 3)
+    outcome = Outcome(
+        "restore",
+        f"The backup stands beside {target.space}'s database; nothing was replaced",
+        backup_id=chosen.manifest.id,
+        facts=(
+            Fact("database", request.beside, private=True),
+            Fact("rows", f"{report.rows:,}"),
+            Fact("took", duration(took)),
+        ),
+        next_steps=("Drop it yourself when you have looked at it: it is an ordinary database now.",),
+    )
+    data = {"backup_id": chosen.manifest.id, "beside": request.beside, "rows": report.rows, "duration_seconds": took}
+    return Result(outcome, data)
+
+
+def _others_kept_out(database: Database) -> sessions.KeptOut:
+    """An application that reconnects all the time must not see, or lock, a half-filled database."""
+    return sessions.KeptOut(database, [database.name], ours=False, every=0.05)
+
+
+def analyze(database: Database, jobs: int) -> None:
+    """Gather the planner's statistics, so that the first queries are not slow. A failure is only a warning."""
+    del jobs
+    try:
+        session = database.connect(autocommit=True)
+        try:
+            with session.cursor() as cursor:
+                cursor.execute("ANALYZE")
+        finally:
+            session.close()
+    except (psycopg2.Error, FacBackupError):
+        log.warning("ANALYZE failed: the first queries may be slow until autovacuum has come by")
+
+
+def _options(around: Surroundings, again: Callable[[], None] | None = None) -> LoadOptions:
+    return LoadOptions(jobs=around.jobs, inside_actions=around.inside_actions, again=again)
+
+
+def _mark(database: Database, name: str, target: Opened, chosen: Chosen) -> None:
+    """The new database bears the target's marker, made anew: markers are never restored."""
+    session = database.connect()
+    try:
+        old = marker.require(session, target.space, database.called)
+    finally:
+        session.close()
+    session = database.connect(name, autocommit=True)
+    try:
+        marker.write(session, marker.Marker(old.space, old.adopted_at, old.adopted_by, chosen.manifest.id))
+    finally:
+        session.close()
+
+
+def _run_sql(database: Database, name: str, text: str) -> None:
+    """Run the caller's SQL in the new database, in one transaction. Its failure ends the restore before the swap."""
+    if not text.strip():
+        return
+    session = database.connect(name)
+    try:
+        with session.cursor() as cursor:
+            cursor.execute("SET search_path TO DEFAULT")
+            cursor.execute(text)
+        session.commit()
+    except psycopg2.Error as error:
+        raise failure(error, "The SQL that was to run before the swap failed") from None
+    finally:
+        session.close()
+
+
+def _lost(report: LoadReport) -> list[str]:
+    notes = []
+    if report.privileges.missing_roles:
+        notes.append(
+            f"{plural(report.privileges.for_missing, 'grant')} name roles that the target lacks: "
+            + ", ".join(report.privileges.missing_roles)
+        )
+    notes += [f"refused by the server: {what}" for what in report.privileges.refused]
+    notes += [f"left out: {what}" for what in report.left_out]
+    if report.serial:
+        notes.append("A check reads other tables, so everything was loaded twice, the second time in order.")
+    return notes

@@ -1,0 +1,97 @@
+"""The documents' part of a restore: add before the swap, overwrite and delete after it, or put back."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fac_backup.documents import records
+from fac_backup.documents import restore as document_restore
+from fac_backup.documents.listing import Listing
+from fac_backup.documents.options import Options
+from fac_backup.documents.source import ReadSource, Source
+from fac_backup.operations.opening import Opened
+from fac_backup.operations.restore_plan import Chosen
+from fac_backup.operations.surroundings import Surroundings
+from fac_backup.plain.errors import IntegrityError
+from fac_backup.plain.manifest import Manifest
+
+log = logging.getLogger(__name__)
+
+
+class Documents:
+    """All labels of one restore."""
+
+    def __init__(self, chosen: Chosen, target: Opened, around: Surroundings) -> None:
+        self._chosen = chosen
+        self._target = target
+        self._around = around
+        self._added: dict[str, document_restore.Added] = {}
+        self._plans: dict[str, document_restore.Plan] = {}
+        self._touched = False
+
+    def add(self) -> None:
+        """Give the target what it lacks. The application sees more documents, and none that changed."""
+        self._touched = True
+        for source in self._target.sources:
+            with self._around.progress().task(f"Adding documents of {source.label}", None, "documents") as task:
+                work = self._work(self._chosen.manifest, self._chosen.stored, source, task)
+                _, self._added[source.label] = document_restore.add(work)
+
+    def finish(self) -> None:
+        """Overwrite what differs, delete what is too much, and look that nothing differs any more."""
+        for source in self._target.sources:
+            with self._around.progress().task(f"Documents of {source.label}", None, "documents") as task:
+                work = self._work(self._chosen.manifest, self._chosen.stored, source, task)
+                added = self._added.get(source.label)
+                self._plans[source.label] = document_restore.finish(work, added, record=self._target.bucket)
+
+    def put_back(self, undo: Manifest | None) -> None:
+        """Make the documents what they were. Without an undo, documents that were added stay: nothing refers to them."""
+        if not self._touched:
+            return
+        if undo is None:
+            log.warning("Documents that were added stay: without a pre-restore backup nobody knows which those were")
+            return
+        for source in self._target.sources:
+            with self._around.progress().task(f"Putting back documents of {source.label}", None, "documents") as task:
+                document_restore.finish(self._work(undo, self._target.bucket, source, task))
+
+    def facts(self) -> dict[str, Any]:
+        """What was done, in numbers."""
+        plans = self._plans.values()
+        return {
+            "documents_added": sum(len(added) for added in self._added.values()) + sum(plan.add for plan in plans),
+            "documents_overwritten": sum(plan.overwrite for plan in plans),
+            "documents_deleted": sum(plan.delete for plan in plans),
+        }
+
+    def _work(self, manifest: Manifest, stored: ReadSource, source: Source, task: Any) -> document_restore.Restore:
+        return work_for(manifest, stored, source, self._target, self._around, task)
+
+
+def work_for(
+    manifest: Manifest, stored: ReadSource, source: Source, target: Opened, around: Surroundings, task: Any = None
+) -> document_restore.Restore:
+    """One label's restore, with what is known of the target to save requests."""
+    part = next((part for part in manifest.documents if part.label == source.label), None)
+    if part is None:
+        raise IntegrityError(f"The backup {manifest.id} has no documents of {source.label}")
+    seen = 0
+
+    def progress(done: int, total: int | None, _size: int) -> None:
+        nonlocal seen
+        if task is not None:
+            if total is not None:
+                task.set_total(total)
+            task.advance(done - seen)
+            seen = done
+
+    return document_restore.Restore(
+        listing=Listing.of(stored, part),
+        stored=stored,
+        target=source.bucket,
+        own=manifest.space == target.space,
+        last=records.load(target.bucket, source.label),
+        options=Options(jobs=around.transfers, progress=progress, clock=around.clock),
+    )

@@ -76,7 +76,9 @@ def end_sessions(session: Connection, names: Sequence[str], *, ours: bool) -> in
         cursor.execute(
             "SELECT pid FROM pg_catalog.pg_stat_activity WHERE datname = ANY(%s::pg_catalog.text[])"
             " AND pid <> pg_catalog.pg_backend_pid() AND (%s OR application_name !~ %s)"
-            " AND backend_type NOT LIKE 'autovacuum%%'",
+            # A parallel worker goes with its leader; one that has just started does not bear the leader's name yet, so
+            # that our own index builds would be hit.
+            " AND backend_type NOT LIKE 'autovacuum%%' AND backend_type <> 'parallel worker'",
             (list(names), ours, f"^{APPLICATION_NAME}"),
         )
         refused = 0

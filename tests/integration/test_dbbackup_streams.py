@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fac_backup.dbbackup.archive import open_database_archive
-from fac_backup.dbbackup.media import iter_media, safe_key, write_media_tar
+from fac_backup.dbbackup.media import content_headers, iter_media, safe_key, write_media_tar
 from fac_backup.dbbackup.names import database_name, media_name, parse
 from fac_backup.dbbackup.stream import Reader, gunzipped, gzipped
 from fac_backup.plain.errors import FacBackupError, FailedError, IntegrityError, UsageError
@@ -163,6 +163,18 @@ def test_keys_that_django_refuses_stop_the_export_or_are_given_back() -> None:
     left_out: list[str] = []
     assert read(b"".join(write_media_tar(entries, on_unsafe=left_out.append))) == [("fine", b"x")]
     assert left_out == ["../up", "/abs"]
+
+
+def test_a_document_gets_the_content_type_that_its_name_says() -> None:
+    names = ("reports/2026.pdf", "a.b/no-ending", "x.tar.gz", "ü.xlsx", "page.HTML", "ends with .")
+    assert [content_headers(name) for name in names] == [
+        ("application/pdf", {}),
+        ("application/octet-stream", {}),
+        ("application/x-tar", {"content-encoding": "gzip"}),
+        ("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", {}),
+        ("text/html", {}),
+        ("application/octet-stream", {}),
+    ]
 
 
 @given(st.binary(max_size=3000))

@@ -6,6 +6,7 @@ an archive that ends as a tar archive must (POSIX pax, two zero blocks). Anythin
 
 from __future__ import annotations
 
+import mimetypes
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,16 @@ from fac_backup.plain.errors import FailedError, IntegrityError
 
 MAX_HEADER = 1 << 20
 """Bytes of an extended header (long names, pax records). A real one has some hundred."""
+
+# Python's own table, not the machine's files: the same name gives the same type everywhere.
+_TYPES = mimetypes.MimeTypes()
+for _ending, _kind in {  # which older Pythons lack
+    ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    ".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+    ".webp": "image/webp",
+}.items():
+    _TYPES.add_type(_kind, _ending)
 
 MAX_KEY_BYTES = 1024
 """The limit of S3 (docs.aws.amazon.com, "Creating object key names")."""
@@ -116,6 +127,16 @@ def safe_key(name: str) -> str | None:
     ):
         return None
     return key
+
+
+def content_headers(key: str) -> tuple[str, dict[str, str]]:
+    """Content type and further headers for a document whose archive tells none: from its name, as django-storages does.
+
+    >>> content_headers("reports/2026.pdf"), content_headers("log.txt.gz")
+    (('application/pdf', {}), ('text/plain', {'content-encoding': 'gzip'}))
+    """
+    kind, encoding = _TYPES.guess_type(key.rsplit("/", 1)[-1])
+    return kind or "application/octet-stream", {"content-encoding": encoding} if encoding else {}
 
 
 def write_media_tar(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -30,10 +31,18 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 Make = Callable[..., Store]
 
 
+@pytest.fixture(scope="module")
+def bucket_name(s3: S3Server) -> Iterator[str]:
+    """One bucket for all tests here, each with a prefix of its own: every bucket costs the server some volumes."""
+    name = s3.bucket("store")
+    yield name
+    s3.client().delete_bucket(Bucket=name)
+
+
 @pytest.fixture
-def backups(s3: S3Server) -> Bucket:
+def backups(s3: S3Server, bucket_name: str) -> Bucket:
     given = S3Credentials(s3.access_key, s3.secret_key, endpoint=s3.endpoint)
-    return Bucket(BucketAddress(s3.bucket("store"), "pre/", given), role="the backups bucket", jobs=8)
+    return Bucket(BucketAddress(bucket_name, f"{token_hex(4)}/", given), role="the backups bucket", jobs=8)
 
 
 @pytest.fixture

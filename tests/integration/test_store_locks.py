@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from secrets import token_hex
 
 import pytest
 
@@ -23,10 +25,18 @@ from tests.support.s3 import S3Server
 LEASE = 2.0
 
 
+@pytest.fixture(scope="module")
+def bucket_name(s3: S3Server) -> Iterator[str]:
+    """One bucket for all tests here, each with a prefix of its own: every bucket costs the server some volumes."""
+    name = s3.bucket("store")
+    yield name
+    s3.client().delete_bucket(Bucket=name)
+
+
 @pytest.fixture
-def bucket(s3: S3Server) -> Bucket:
+def bucket(s3: S3Server, bucket_name: str) -> Bucket:
     given = S3Credentials(s3.access_key, s3.secret_key, endpoint=s3.endpoint)
-    return Bucket(BucketAddress(s3.bucket("store"), "dev/", given), role="the backups bucket")
+    return Bucket(BucketAddress(bucket_name, f"{token_hex(4)}/", given), role="the backups bucket")
 
 
 def locks(bucket: Bucket, owner: str, lease: float = 60) -> Locks:

@@ -1,0 +1,224 @@
+"""Verify: is a backup whole, does it restore, is the newest one young enough; and what has moved on since.
+
+1. may this run;  2. which backup;  3. the store is ours to read while we look (shared lock);  4. every object, or the
+rehearsal in a scratch database;  5. audit, so that the catalog shows it. Nothing of the space is changed.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from fac_backup.database import checksum, scratch, swap
+from fac_backup.database.checksum import Difference
+from fac_backup.database.connection import Database
+from fac_backup.database.load import LoadOptions, load, opened_head
+from fac_backup.documents.check import examine
+from fac_backup.documents.listing import Listing
+from fac_backup.documents.options import Options
+from fac_backup.operations import gate, opening, views
+from fac_backup.operations.result import Result
+from fac_backup.operations.surroundings import Surroundings
+from fac_backup.plain.backup_id import BackupId
+from fac_backup.plain.errors import FacBackupError, FailedError, IntegrityError, NoSuchBackupError
+from fac_backup.plain.manifest import Manifest, Piece
+from fac_backup.plain.text import duration, plural
+from fac_backup.report.views import CheckRow, Fact, Outcome
+from fac_backup.store import layout
+from fac_backup.store.store import Store
+
+SOON_DAYS = 7
+"""Objects that their bucket will delete within so many days make a verification fail."""
+
+
+@dataclass(frozen=True)
+class VerifyRequest:
+    """What is asked for."""
+
+    space: str
+    backup_id: str = ""
+    level: str = "objects"
+    live: bool = False
+    max_age_hours: float | None = None
+
+
+def run(request: VerifyRequest, around: Surroundings) -> Result:
+    """Carry out the steps above. Raises IntegrityError, NoSuchBackupError, FailedError."""
+    began = time.monotonic()
+    space = around.one_space(request.space)
+    gate.admit(gate.Wish("verify", space=space, backup_id=request.backup_id), around)
+    store = opening.open_store(around, space)
+    store.bucket.check()
+    store.open_for_reading()
+    with store.locks.acquire("store", "shared", wait=600.0):
+        manifest = _chosen(store, request, around.clock())
+        _young_enough(manifest, request, around)
+        try:
+            checks = _verify(manifest, store, request, around)
+        except FacBackupError as error:
+            _note(store, manifest, request, around, "failed")
+            error.data.update(views.figures_of(manifest, around))
+            raise
+        _note(store, manifest, request, around, "done")
+    took = round(time.monotonic() - began, 3)
+    outcome = Outcome(
+        "verify",
+        f"The backup {'restores' if request.level == 'restore' else 'is whole'}",
+        backup_id=manifest.id,
+        facts=(
+            Fact("space", space),
+            Fact("age", duration((around.clock() - manifest.created).total_seconds())),
+            Fact("took", duration(took)),
+        ),
+        checks=tuple(checks),
+    )
+    data = views.figures_of(manifest, around) | {"level": request.level, "live": request.live, "duration_seconds": took}
+    return Result(outcome, data | {"checks": [{"name": c.name, "sentence": c.sentence} for c in checks]})
+
+
+def _chosen(store: Store, request: VerifyRequest, now: datetime) -> Manifest:
+    if request.backup_id:
+        return store.catalog.read(BackupId.parse(request.backup_id))
+    del now
+    sound = [entry.id for entry in store.catalog.entries() if entry.manifest is not None and not entry.future]
+    if not sound:
+        raise NoSuchBackupError(f"{store.space} has no backup to verify", next_step="Back it up first.")
+    return store.catalog.read(max(sound, key=lambda one: one.time))
+
+
+def _young_enough(manifest: Manifest, request: VerifyRequest, around: Surroundings) -> None:
+    age = (around.clock() - manifest.created).total_seconds()
+    if request.max_age_hours is not None and age > request.max_age_hours * 3600:
+        error = FailedError(
+            f"The newest backup of {manifest.space} is {duration(age)} old",
+            next_step="Look at the runs of the daily workflow: docs/operations.md, `cron is red`.",
+        )
+        error.data.update(views.figures_of(manifest, around))
+        raise error
+
+
+def _verify(manifest: Manifest, store: Store, request: VerifyRequest, around: Surroundings) -> list[CheckRow]:
+    if request.live:
+        return [_live(manifest, around)]
+    checks = [_pieces(manifest, store, around), *_documents(manifest, store, around)]
+    checks.append(_expiry(manifest, store, around))
+    if request.level == "restore":
+        checks.append(_rehearsal(manifest, store, around))
+    return checks
+
+
+def _pieces(manifest: Manifest, store: Store, around: Surroundings) -> CheckRow:
+    """Read every distinct piece: it is there, has its size, and its hash."""
+    distinct = list({piece.sha256: piece for piece in manifest.pieces()}.values())
+
+    def damaged(piece: Piece) -> bool:
+        try:
+            store.pieces.read(piece)
+        except IntegrityError:
+            return True
+        return False
+
+    with ThreadPoolExecutor(around.jobs) as pool, around.progress().task("Pieces", len(distinct), "pieces") as task:
+        wrong = 0
+        for bad in pool.map(damaged, distinct):
+            wrong += bad
+            task.advance()
+    if wrong:
+        raise _not_whole(manifest, f"{plural(wrong, 'piece')} of the database are missing or damaged")
+    return CheckRow("pieces", True, f"All {plural(len(distinct), 'piece')} of the database have their hash.")
+
+
+def _documents(manifest: Manifest, store: Store, around: Surroundings) -> Iterable[CheckRow]:
+    for part in manifest.documents:
+        listing = Listing.of(store.bucket, part)
+        found = examine(listing, store.bucket, deep=True, options=Options(jobs=around.transfers))
+        if not found.whole or found.count != part.count:
+            raise _not_whole(
+                manifest,
+                f"of the documents {part.label}, {found.missing} are missing and {found.rewritten} are damaged",
+            )
+        yield CheckRow(f"documents {part.label}", True, f"All {plural(found.count, 'document')} are there and whole.")
+
+
+def _expiry(manifest: Manifest, store: Store, around: Surroundings) -> CheckRow:
+    """Whether the bucket will delete an object that this backup needs before anybody renews it."""
+    if store.ageing is None:
+        return CheckRow("expiry", None, "The matrix says of no age at which the bucket deletes objects.")
+    wanted = {layout.piece_key(piece.sha256) for piece in manifest.pieces()}
+    from fac_backup.documents.check import references
+
+    wanted.update(references(manifest.documents, store.bucket))
+    wanted.add(layout.manifest_key(manifest.backup_id))
+    folders = (layout.OBJECTS, layout.DOCUMENTS, layout.CATALOG)
+    listed = [info.modified for folder in folders for info in store.bucket.list(folder) if info.key in wanted]
+    if not listed:
+        return CheckRow("expiry", True, "The backup has no objects.")
+    first = store.ageing.expires(min(listed))
+    left = (first - store.now()).total_seconds()
+    if left < SOON_DAYS * 86400:
+        raise _not_whole(manifest, f"its bucket will delete objects of it in {duration(max(0.0, left))}")
+    return CheckRow("expiry", True, f"Its oldest object would be deleted in {duration(left)}, and is renewed before.")
+
+
+def _rehearsal(manifest: Manifest, store: Store, around: Surroundings) -> CheckRow:
+    """Restore into a scratch database, compare row counts and a checksum of every table, drop it."""
+    url = around.env.get("FAC_BACKUP_SCRATCH_DATABASE_URL") or around.places(manifest.space).need_database()
+    database = Database(url, called="the scratch server's database")
+    part = manifest.database
+    name = scratch.scratch_name(database.name, "new", f"{int(around.clock().timestamp()):08x}{secrets.token_hex(2)}")
+    options = LoadOptions(jobs=around.jobs, inside_actions=around.inside_actions)
+    swap.create_beside(database, name, part)
+    try:
+        with opened_head(database, part, store.pieces, options) as head:
+            load(database, name, part, store.pieces, options, head=head)
+            wrong = checksum.rehearse(database.with_name(name), part, store.pieces, head, jobs=around.jobs)
+    finally:
+        scratch.drop(database, name)
+    if wrong:
+        raise _not_whole(manifest, f"restored, {plural(len(wrong), 'table')} differ from it")
+    return CheckRow(
+        "rehearsal", True, f"Restored into a scratch database: {plural(len(part.rows), 'table')} are equal."
+    )
+
+
+def _live(manifest: Manifest, around: Surroundings) -> CheckRow:
+    """The live tables' rows beside the backup's counts: news, not an error, unless a table is gone or empty."""
+    database = Database(around.places(manifest.space).need_database(), called=f"{manifest.space}'s database")
+    session = database.connect(autocommit=True)
+    try:
+        changed = checksum.compare_live(session, manifest.database)
+    finally:
+        session.close()
+    gone = [one for one in changed if one.found_rows is None or (one.found_rows == 0 and one.expected_rows > 0)]
+    if gone:
+        raise FailedError(
+            f"{plural(len(gone), 'table')} of the backup {manifest.id} are missing or empty in the live database",
+            state="Nothing was changed.",
+            next_step="If nobody did that on purpose: docs/operations.md, `the data is wrong`.",
+        )
+    return CheckRow("live", True, _moved(changed, len(manifest.database.rows)))
+
+
+def _moved(changed: tuple[Difference, ...], tables: int) -> str:
+    more = sum(max(0, (one.found_rows or 0) - one.expected_rows) for one in changed)
+    less = sum(max(0, one.expected_rows - (one.found_rows or 0)) for one in changed)
+    return (
+        f"Of {plural(tables, 'table')} {len(changed)} have other counts now: {more:,} rows more, {less:,} rows fewer."
+    )
+
+
+def _not_whole(manifest: Manifest, what: str) -> IntegrityError:
+    return IntegrityError(
+        f"The backup {manifest.id} is not whole: {what}",
+        next_step=f"Back {manifest.space} up now, and keep this bucket as it is for the analysis.",
+    )
+
+
+def _note(store: Store, manifest: Manifest, request: VerifyRequest, around: Surroundings, result: str) -> None:
+    facts: dict[str, Any] = {"backup_id": manifest.id, "level": "live" if request.live else request.level}
+    store.audit.record("verify", result, actor=around.run.actor, run=around.run.url, facts=facts)

@@ -1,0 +1,153 @@
+"""Run one contender and say how long it took and how much memory it held."""
+
+from __future__ import annotations
+
+import os
+import resource
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+SAMPLE_SECONDS = 0.05
+
+Command = Sequence[str | Path]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one contender."""
+
+    seconds: float
+    """Wall time, from the start of the first program to the end of the last."""
+    peak_rss_mb: float
+    """The largest sum, at one moment, of the resident memory of its programs and all their children, in MB (10^6).
+
+    Pages that processes share count in each of them. Servers (PostgreSQL, S3) do not belong to it.
+    """
+    cpu_seconds: float = 0.0
+    """Processor time of its programs and their children: what remains the same when the machine is busy."""
+    output: bytes = b""
+    """What the last program wrote to stdout."""
+    bytes_uploaded: int | None = None
+
+
+class ProgramFailedError(Exception):
+    """A program of a contender ended with an error: nothing was measured."""
+
+
+def tree(pid: int) -> Iterator[int]:
+    """``pid`` and all its living descendants."""
+    yield pid
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                yield from tree(int(child))
+    except (FileNotFoundError, ProcessLookupError):
+        return
+
+
+def resident(pid: int) -> int:
+    """Bytes of ``pid`` in memory; 0 if it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+    except (FileNotFoundError, ProcessLookupError, IndexError):
+        return 0
+
+
+class PeakWatch:
+    """Samples the memory of process trees from a thread until it is left."""
+
+    def __init__(self, pids: Sequence[int]) -> None:
+        self._pids = pids
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.peak = 0
+
+    def _watch(self) -> None:
+        while True:
+            self.peak = max(self.peak, sum(resident(pid) for top in self._pids for pid in tree(top)))
+            if self._end.wait(SAMPLE_SECONDS):
+                return
+
+    def __enter__(self) -> PeakWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+
+def run(
+    *pipeline: Command, env: Mapping[str, str], cwd: Path | None = None, discard: bool = False, timeout: float = 3600
+) -> Run:
+    """Run programs connected by pipes, as a shell would with ``set -o pipefail``.
+
+    ``discard`` sends the last one's output to /dev/null. Raises ProgramFailedError with what stderr says.
+    """
+    with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as output:
+        before_all = _cpu()
+        began = time.monotonic()
+        programs: list[subprocess.Popen[bytes]] = []
+        for number, command in enumerate(pipeline):
+            last = number == len(pipeline) - 1
+            end = (subprocess.DEVNULL if discard else output) if last else subprocess.PIPE
+            before = programs[-1].stdout if programs else subprocess.DEVNULL
+            programs.append(
+                subprocess.Popen(
+                    [str(part) for part in command], stdin=before, stdout=end, stderr=errors, env=dict(env), cwd=cwd
+                )
+            )
+            if programs[:-1] and programs[-2].stdout:
+                programs[-2].stdout.close()  # so that the writer notices when its reader ends
+        try:
+            with PeakWatch([program.pid for program in programs]) as watch:
+                for program in programs:
+                    program.wait(timeout)
+                seconds = time.monotonic() - began
+        finally:
+            for program in programs:
+                if program.poll() is None:
+                    program.kill()
+        errors.seek(0)
+        if any(program.returncode for program in programs):
+            names = " | ".join(Path(str(command[0])).name for command in pipeline)
+            raise ProgramFailedError(f"{names}: {errors.read().decode(errors='replace')[-2000:]}")
+        output.seek(0)
+        return Run(seconds, watch.peak / 1e6, _cpu() - before_all, output.read())
+
+
+def together(runs: Sequence[Run]) -> Run:
+    """Several runs, one after the other, as one."""
+    return Run(
+        sum(run.seconds for run in runs), max(run.peak_rss_mb for run in runs), sum(run.cpu_seconds for run in runs)
+    )
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Smallest, middle and largest of several values."""
+
+    least: float
+    median: float
+    most: float
+
+    @staticmethod
+    def of(values: Sequence[float]) -> Spread:
+        """Of at least one value.
+
+        >>> Spread.of([3.0, 1.0, 2.0])
+        Spread(least=1.0, median=2.0, most=3.0)
+        """
+        return Spread(min(values), statistics.median(values), max(values))

@@ -151,3 +151,6 @@ class Spread:
         Spread(least=1.0, median=2.0, most=3.0)
         """
         return Spread(min(values), statistics.median(values), max(values))
+
+    def __str__(self) -> str:
+        return f"{self.least:.2f} / {self.median:.2f} / {self.most:.2f}"

@@ -50,6 +50,7 @@ def main() -> int:
             {
                 "scene": scene,
                 "contender": name,
+                "cpu_seconds": [round(run.cpu_seconds, 3) for run in runs],
                 "seconds": [round(run.seconds, 3) for run in runs],
                 "peak_rss_mb": [round(run.peak_rss_mb, 1) for run in runs],
                 "bytes_uploaded": [run.bytes_uploaded for run in runs],
@@ -83,12 +84,14 @@ def play_one(scene: Scene, names: set[str], rounds: int, series: dict[tuple[str,
                 run = contend()
                 series.setdefault((scene.name, name), []).append(run)
                 uploaded = "" if run.bytes_uploaded is None else f"  {run.bytes_uploaded / 1e6:10,.2f} MB uploaded"
-                say(f"  {name:<50} {run.seconds:8.2f} s  {run.peak_rss_mb:6.0f} MB at the peak{uploaded}")
+                say(
+                    f"  {name:<50} {run.seconds:8.2f} s  {run.cpu_seconds:7.2f} s cpu  {run.peak_rss_mb:6.0f} MB at the peak{uploaded}"
+                )
     scene.after()
     for (of, name), runs in series.items():
         if of == scene.name and len(runs) > 1:
             spread = Spread.of([run.seconds for run in runs])
-            say(f"  {name:<50} {spread.least:.2f} / {spread.median:.2f} / {spread.most:.2f}")
+            say(f"  {name:<50} {spread} s")
 
 
 def write(latest: list[dict[str, Any]], about: dict[str, Any], *, merge: bool) -> None:

@@ -27,12 +27,23 @@ Series = Mapping[tuple[str, str], Sequence[Run]]
 
 
 def rows(series: Series) -> list[dict[str, Any]]:
-    """A row for each pair that was measured. Of a row of bytes ``ratio`` is that of bytes; of the peak it is megabytes."""
+    """A row for each pair that was measured. ``ratio`` of a row of bytes is that of bytes; of the peak, MB."""
     made = [_row(row, series) for row in ROWS if (row.scene, row.ours) in series and (row.scene, row.peer) in series]
     ours = [run.peak_rss_mb for (_, name), runs in series.items() if name == OURS for run in runs]
     if ours:
         peak = round(max(ours), 1)
-        made.append(_as_json(PEAK, None, "", None, peak, peak, None, PEAK_BAR))
+        made.append(
+            _as_json(
+                PEAK,
+                ours_s=None,
+                peer=None,
+                peer_s=None,
+                ratio=peak,
+                peak_rss_mb=peak,
+                bytes_uploaded=None,
+                bar=PEAK_BAR,
+            )
+        )
     return made
 
 
@@ -46,7 +57,16 @@ def _row(row: Row, series: Series) -> dict[str, Any]:
     else:
         ratio = seconds / theirs
     peak = max(run.peak_rss_mb for run in ours)
-    return _as_json(row.measure, seconds, row.peer, theirs, ratio, peak, uploaded, row.bar)
+    return _as_json(
+        row.measure,
+        ours_s=seconds,
+        peer=row.peer,
+        peer_s=theirs,
+        ratio=ratio,
+        peak_rss_mb=peak,
+        bytes_uploaded=uploaded,
+        bar=row.bar,
+    )
 
 
 def _bytes(runs: Sequence[Run]) -> int | None:
@@ -55,16 +75,23 @@ def _bytes(runs: Sequence[Run]) -> int | None:
 
 
 def _as_json(
-    measure: str, ours_s: float | None, peer: str, peer_s: float | None, ratio: float | None, peak_rss_mb: float,
-    bytes_uploaded: int | None, bar: float | None,
-) -> dict[str, Any]:  # fmt: skip
+    measure: str,
+    *,
+    ours_s: float | None,
+    peer: str | None,
+    peer_s: float | None,
+    ratio: float | None,
+    peak_rss_mb: float,
+    bytes_uploaded: int | None,
+    bar: float | None,
+) -> dict[str, Any]:
     def rounded(value: float | None, digits: int) -> float | None:
         return None if value is None else round(value, digits)
 
     return {
         "measure": measure,
         "ours_s": rounded(ours_s, 3),
-        "peer": peer or None,
+        "peer": peer,
         "peer_s": rounded(peer_s, 3),
         "ratio": rounded(ratio, 5),
         "peak_rss_mb": rounded(peak_rss_mb, 1),
@@ -75,9 +102,8 @@ def _as_json(
 
 def merged(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """``new`` rows in the place of the ``old`` ones of the same measure and peer; for runs of some measures only."""
-    key = lambda row: (row["measure"], row["peer"])  # noqa: E731
-    fresh = {key(row): row for row in new}
-    known = [fresh.pop(key(row), row) for row in old]
+    fresh = {(row["measure"], row["peer"]): row for row in new}
+    known = [fresh.pop((row["measure"], row["peer"]), row) for row in old]
     return known + list(fresh.values())
 
 
@@ -107,19 +133,11 @@ def markdown(latest: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> s
             f"| {row['measure']} | {ours} | {row['peer'] or ''} | {_amount(row, 'peer_s')} | {ratio} | {bar} "
             f"| {verdict(row)} |"
         )
-    lines += [
-        "",
-        "Smallest, median and largest of all runs:",
-        "",
-        "| scene | contender | s | MB at the peak |",
-        "|---|---|---|---:|",
-    ]
+    lines += ["", "All runs, smallest / median / largest:", ""]
+    lines += ["| scene | contender | wall s | processor s | MB at the peak |", "|---|---|---|---|---:|"]
     for item in about["runs"]:
-        spread = Spread.of(item["seconds"])
-        lines.append(
-            f"| {item['scene']} | {item['contender']} | {spread.least:.2f} / {spread.median:.2f} / {spread.most:.2f} "
-            f"| {max(item['peak_rss_mb']):,.0f} |"
-        )
+        wall, cpu = Spread.of(item["seconds"]), Spread.of(item["cpu_seconds"])
+        lines.append(f"| {item['scene']} | {item['contender']} | {wall} | {cpu} | {max(item['peak_rss_mb']):,.0f} |")
     return "\n".join(lines)
 
 
@@ -148,8 +166,8 @@ def text(latest: Sequence[Mapping[str, Any]]) -> str:
         ratio = "" if row["ratio"] is None or row["measure"] == PEAK else f"{row['ratio']:.4g}"
         bar = "" if row["bar"] is None else f"{row['bar']:g}"
         lines.append(
-            f"{row['measure']:<56} {ours:>12}  {row['peer'] or '':<48} {_amount(row, 'peer_s'):>10} {ratio:>8} {bar:>6} "
-            f"{verdict(row)}".rstrip()
+            f"{row['measure']:<56} {ours:>12}  {row['peer'] or '':<48} {_amount(row, 'peer_s'):>10} "
+            f"{ratio:>8} {bar:>6} {verdict(row)}".rstrip()
         )
     return "\n".join(lines)
 

@@ -233,14 +233,12 @@ def found(database: Database, keys: Sequence[TableKey], *, encoding: str, jobs: 
             session = database.connect(autocommit=True)
             try:
                 settings.apply_in_autocommit(session, settings.READING)
-                with session.cursor() as cursor:
-                    cursor.execute("SELECT pg_catalog.set_config('client_encoding', %s, false)", (encoding,))
                 while not failed:
                     with lock:
                         if not todo:
                             return
                         key = todo.pop()
-                    one = _sum_of(session, key, keys, codec_of(encoding) or "utf-8")
+                    one = _sum_of(session, key, keys, encoding)
                     with lock:
                         sums[key] = one
             finally:
@@ -260,7 +258,7 @@ def found(database: Database, keys: Sequence[TableKey], *, encoding: str, jobs: 
     return sums
 
 
-def _sum_of(session: Connection, key: TableKey, keys: Sequence[TableKey], codec: str) -> Sum | None:
+def _sum_of(session: Connection, key: TableKey, keys: Sequence[TableKey], encoding: str) -> Sum | None:
     with session.cursor() as cursor:
         cursor.execute(
             "SELECT c.relkind, c.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n"
@@ -283,8 +281,13 @@ def _sum_of(session: Connection, key: TableKey, keys: Sequence[TableKey], codec:
             leaves = ", ".join(str(int(oid)) for (oid,) in cursor.fetchall()) or "0"
             query = f"SELECT {columns} FROM {qualified(key.schema, key.table)} WHERE tableoid NOT IN ({leaves})"
         sink = _Summing()
-        statement = f"COPY ({query}) TO STDOUT".encode(codec, "surrogateescape")
+        cursor.execute("SHOW client_encoding")
+        ours = (cursor.fetchone() or ("UTF8",))[0]
+        statement = f"COPY ({query}) TO STDOUT".encode(codec_of(encoding) or "utf-8", "surrogateescape")
+        # The rows' own encoding; psycopg2 does not learn of it, so only for a statement that is bytes already.
+        cursor.execute("SELECT pg_catalog.set_config('client_encoding', %s, false)", (encoding,))
         cursor.copy_expert(statement, sink, size=_READ)
+        cursor.execute("SELECT pg_catalog.set_config('client_encoding', %s, false)", (ours,))
     return sink.sum
 
 

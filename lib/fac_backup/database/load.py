@@ -404,7 +404,7 @@ class _Load:
     # Tools
 
     def _session(self, stack: ExitStack) -> Connection:
-        session = open_session(self._database, self._into, role=self._role, encoding=self._part.encoding)
+        session = open_session(self._database, self._into, role=self._role)
         stack.callback(session.close)
         return session
 

@@ -55,13 +55,12 @@ def settings_for(server_version: int, more: Mapping[str, str] | None = None) -> 
     return {**LOADING, **known, **(more or {})}
 
 
-def open_session(database: Database, into: str, *, role: str | None, encoding: str) -> Connection:
-    """A session in autocommit that loads data written in ``encoding``, as ``role`` if that is not its own."""
+def open_session(database: Database, into: str, *, role: str | None) -> Connection:
+    """A session in autocommit that loads, as ``role`` if that is not its own."""
     session = database.connect(into, autocommit=True)
     try:
         settings.apply_in_autocommit(session, settings_for(session.info.server_version))
         with session.cursor() as cursor:
-            cursor.execute("SELECT pg_catalog.set_config('client_encoding', %s, false)", (encoding,))
             if role is not None:
                 cursor.execute(f"SET ROLE {quoted(role)}")
     except psycopg2.Error as error:
@@ -132,6 +131,7 @@ class Copier:
         self._pieces = pieces
         self._pool = pool
         self._crew = crew
+        self._encoding = encoding
         self._codec = codec_of(encoding) or "utf-8"
         self._todo = deque(batches(tables))
         self._rows = dict.fromkeys(((t.schema_name, t.table) for t in tables), 0)
@@ -145,6 +145,9 @@ class Copier:
     def work(self, session: Connection) -> None:
         """Load batches until none is left or somebody fails."""
         self._crew.on_stop(session.cancel)
+        with session.cursor() as cursor:
+            # From here on statements are bytes in the data's own encoding: psycopg2 does not learn of the change.
+            cursor.execute("SELECT pg_catalog.set_config('client_encoding', %s, false)", (self._encoding,))
         while not self._crew.stopped():
             try:
                 batch = self._todo.popleft()

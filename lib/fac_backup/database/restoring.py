@@ -21,10 +21,13 @@ _STDERR_KEPT = 256 * 1024
 _PIPE = 1 << 20
 
 _ENTRY = re.compile(r"from TOC entry \d+; \d+ \d+ (.+)")
-_IGNORED = re.compile(r"warning: errors ignored on restore: (\d+)")
-
-# A newer client's preamble, which an older server does not know (a v17 pg_restore on PostgreSQL 16).
-_HARMLESS = "Command was: SET transaction_timeout = 0;"
+# A newer client's preamble, which an older server does not know (a v17 pg_restore on PostgreSQL 16): once a session.
+_HARMLESS = re.compile(
+    r"(?:pg_restore: (?:while|from) [^\n]*\n"
+    r"|pg_restore: error: could not execute query: [^\n]*\"transaction_timeout\"[^\n]*\n"
+    r"Command was: SET transaction_timeout = 0;\n+)+"
+    r"pg_restore: warning: errors ignored on restore: \d+\n"
+)
 
 # Messages of the server that hold names only. Anything else may quote a row.
 _SAYABLE = re.compile(
@@ -112,8 +115,7 @@ class PgRestore:
 
 def only_harmless(said: str) -> bool:
     """Whether every error that pg_restore went past was the preamble's setting that the server does not know."""
-    ignored = _IGNORED.findall(said)
-    return len(ignored) == 1 and int(ignored[0]) == said.count(_HARMLESS)
+    return _HARMLESS.fullmatch(said) is not None
 
 
 def explained(status: int, said: str) -> RestoreError:

@@ -54,12 +54,13 @@ def connected(session: Connection, name: str) -> tuple[Connected, ...]:
     """Who is connected to the database ``name``, ourselves left out, most numerous first."""
     with session.cursor() as cursor:
         cursor.execute(
-            "SELECT a.usename::text, a.application_name, count(*)::int4, bool_and("
+            "SELECT a.usename::text, coalesce(a.application_name, ''), count(*)::int4, bool_and("
             " pg_catalog.pg_has_role(current_user, a.usesysid, 'MEMBER') OR me.rolsuper OR (NOT r.rolsuper"
             " AND pg_catalog.pg_has_role(current_user, 'pg_signal_backend', 'MEMBER')))"
             " FROM pg_catalog.pg_stat_activity AS a JOIN pg_catalog.pg_roles AS r ON r.oid = a.usesysid"
             " CROSS JOIN (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) AS me"
-            " WHERE a.datname = %s AND a.backend_type <> 'parallel worker' AND a.application_name !~ %s"
+            " WHERE a.datname = %s AND a.backend_type IS DISTINCT FROM 'parallel worker'"
+            " AND coalesce(a.application_name, '') !~ %s"
             " GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2",
             (name, f"^{APPLICATION_NAME}"),
         )
@@ -75,10 +76,13 @@ def end_sessions(session: Connection, names: Sequence[str], *, ours: bool) -> in
     with session.cursor() as cursor:
         cursor.execute(
             "SELECT pid FROM pg_catalog.pg_stat_activity WHERE datname = ANY(%s::pg_catalog.text[])"
-            " AND pid <> pg_catalog.pg_backend_pid() AND (%s OR application_name !~ %s)"
+            # Of roles that we are no member of, we see that they are there, and little else. One of ours that is just
+            # starting does not bear its name yet.
+            " AND pid <> pg_catalog.pg_backend_pid() AND (%s OR (coalesce(application_name, '') !~ %s"
+            " AND coalesce(backend_start < pg_catalog.clock_timestamp() - interval '0.1 s', true)))"
             # A parallel worker goes with its leader; one that has just started does not bear the leader's name yet, so
             # that our own index builds would be hit.
-            " AND backend_type NOT LIKE 'autovacuum%%' AND backend_type <> 'parallel worker'",
+            " AND coalesce(backend_type, '') !~ '^(autovacuum|parallel worker)'",
             (list(names), ours, f"^{APPLICATION_NAME}"),
         )
         refused = 0

@@ -22,7 +22,7 @@ from fac_backup.documents.merge import side_by_side
 from fac_backup.documents.options import Options
 from fac_backup.documents.source import EVERYTHING, KeyRange, Source, documents
 from fac_backup.documents.transfer import Transfer, same_description
-from fac_backup.documents.window import Task, in_order
+from fac_backup.documents.window import Ahead, Task, in_order
 from fac_backup.plain.errors import FailedError, IntegrityError
 from fac_backup.plain.manifest import Documents
 from fac_backup.store.bucket import Bucket, Changed, NotFoundError, ObjectInfo
@@ -133,12 +133,13 @@ def backup_range(
     """Back up a run of keys; the listing of this part is stored under ``key``. ``shards.join`` makes one of several."""
     options = options or Options()
     previous = _readable(previous)
-    work = _Work(source, store, backup_id, Known(store, source.label), options)
-    with closing(work.transfer), closing(work.steps(previous, between)) as steps:
-        if previous is None or between != EVERYTHING:
-            listing, uploaded = write(store, key, source.label, work.lines(steps))
-        else:
-            listing, uploaded = _against(previous, work, steps, key)
+    with closing(Ahead(documents(source.bucket, between))) as found:  # while the store is listed
+        work = _Work(source, store, backup_id, Known(store, source.label), options)
+        with closing(work.transfer), closing(work.steps(found, previous, between)) as steps:
+            if previous is None or between != EVERYTHING:
+                listing, uploaded = write(store, key, source.label, work.lines(steps))
+            else:
+                listing, uploaded = _against(previous, work, steps, key)
     tally = work.tally
     figures = Figures(
         listing_uploaded=uploaded,
@@ -220,13 +221,13 @@ class _Work:
         self.tally.add(done=1, size=step.size)
         self.options.progress(self.tally["done"], self.total, self.tally["copied_size"])
 
-    def steps(self, previous: Listing | None, between: KeyRange) -> Generator[_Step]:
+    def steps(self, found: Iterable[ObjectInfo], previous: Listing | None, between: KeyRange) -> Generator[_Step]:
         """One step a document of the source, in key order; None for one that vanished."""
         before: Iterable[tuple[bytes, Entry]] = ()
         if previous is not None:
             self.total = previous.count if between == EVERYTHING else None
             before = (pair for pair in previous.pairs() if pair[1].key in between)
-        pairs = side_by_side(documents(self.bucket, between), before, lambda found: found.key, lambda pair: pair[1].key)
+        pairs = side_by_side(found, before, lambda found: found.key, lambda pair: pair[1].key)
         return in_order((self._step(*pair) for pair in pairs if pair[0] is not None), self.options.jobs)
 
     def _step(self, found: ObjectInfo | None, before: tuple[bytes, Entry] | None) -> _Step | Task[_Step]:

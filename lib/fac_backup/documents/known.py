@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from bisect import bisect_left
+from contextlib import closing
 from datetime import UTC, datetime
 from hashlib import blake2b
 
 from fac_backup.documents.entry import bare
+from fac_backup.documents.window import Ahead
 from fac_backup.store.bucket import Bucket
 
 
@@ -25,13 +28,15 @@ class Known:
         self._proofs = array("Q")
         self._times = array("Q")
         prefix = f"documents/{label}/"
-        for found in store.list(prefix):
-            name = found.key[len(prefix) + 3 :]
-            if len(name) != 64 or found.key != f"{prefix}{name[:2]}/{name}" or not _is_hex(name):
-                continue
-            self._names.append(int(name[:16], 16))
-            self._proofs.append(_proof(name, found.size, bare(found.etag)))
-            self._times.append(max(0, int(found.modified.timestamp())))
+        matches = re.compile(rf"{prefix}([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})").fullmatch
+        with closing(Ahead(store.list(prefix))) as listed:
+            for found in listed:
+                match = matches(found.key)
+                if match:
+                    name = match[2]
+                    self._names.append(int(name[:16], 16))
+                    self._proofs.append(_proof(name, found.size, bare(found.etag)))
+                    self._times.append(max(0, int(found.modified.timestamp())))
 
     def __len__(self) -> int:
         return len(self._names)
@@ -66,7 +71,3 @@ class Known:
 
 def _proof(name: str, size: int, etag: str) -> int:
     return int.from_bytes(blake2b(f"{name} {size} {etag}".encode(), digest_size=8).digest(), "big")
-
-
-def _is_hex(text: str) -> bool:
-    return not text.strip("0123456789abcdef")

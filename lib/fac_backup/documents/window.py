@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -61,3 +62,28 @@ def in_order(steps: Iterable[T | Task[T]], jobs: int) -> Generator[T]:
     finally:
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+_PAGE = 1000
+_PAGES = 8
+
+
+class Ahead(Generic[T]):
+    """The same items, some thousands of them fetched on a thread before they are asked for, beginning at once."""
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self._items = iter(items)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+        self._pages = deque(self._pool.submit(self._page) for _ in range(_PAGES))
+
+    def __iter__(self) -> Iterator[T]:
+        while page := self._pages.popleft().result():
+            self._pages.append(self._pool.submit(self._page))
+            yield from page
+
+    def close(self) -> None:
+        """Stop fetching, once the request that is under way has ended."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _page(self) -> list[T]:
+        return list(islice(self._items, _PAGE))

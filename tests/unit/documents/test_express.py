@@ -16,8 +16,6 @@ from fac_backup.plain.locations import BucketAddress, S3Credentials
 from fac_backup.store.bucket import Bucket, Tuning
 
 DONE = b"<CopyObjectResult xmlns='x'><LastModified/><ETag>&quot;abc&quot;</ETag></CopyObjectResult>"
-    b'<?xml version="1.0"?>\n<CopyObjectResult xmlns="x"><LastModified/><ETag>&quot;abc&quot;</ETag></CopyObjectResult>'
-)
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(DONE), DONE)
 Serve = Callable[[bytes], tuple[Bucket, list[bytes]]]
 

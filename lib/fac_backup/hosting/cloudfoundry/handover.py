@@ -28,6 +28,9 @@ _log = logging.getLogger(__name__)
 FORMAT = 1
 SECONDS = 4 * 3600
 """How long the signatures of one index last; renewed at half of that."""
+INDEX_LIMIT = 1 << 30
+"""Bytes of an index when unpacked."""
+_SLICE = 1 << 16
 RENEWALS = 12
 """How often at most: two days, then a restore has to be asked for again."""
 
@@ -66,15 +69,14 @@ class Index:
     def parse(cls, data: bytes) -> Index:
         """Read an index. Raises IntegrityError."""
         try:
-            with zstandard.ZstdDecompressor().stream_reader(data) as raw:
-                lines = io.TextIOWrapper(raw, encoding="utf-8")
-                head = json.loads(next(lines))
-                if head["format"] != FORMAT:
-                    raise ValueError
-                objects = {}
-                for line in lines:
-                    key, size, signature = json.loads(line)
-                    objects[str(key)] = int(size), bytes.fromhex(signature)
+            lines = _lines(data)
+            head = json.loads(next(lines))
+            if head["format"] != FORMAT:
+                raise ValueError
+            objects = {}
+            for line in lines:
+                key, size, signature = json.loads(line)
+                objects[str(key)] = int(size), bytes.fromhex(signature)
             return cls(str(head["base"]), str(head["query"]), datetime.fromisoformat(head["until"]), objects)
         except (ValueError, KeyError, TypeError, StopIteration, zstandard.ZstdError):
             raise IntegrityError("The index of the handed-over backup is damaged", next_step="Run it again.") from None
@@ -82,6 +84,20 @@ class Index:
     def url(self, key: str) -> str:
         """The address of one object. Raises KeyError if the backup has no such object."""
         return f"{self.base}{quote(key, safe='/~')}?{self.query}{self.objects[key][1].hex()}"
+
+
+def _lines(data: bytes) -> Iterator[bytes]:
+    """The lines of a whole zstd frame, decompressed bit by bit. Raises ValueError, ZstdError."""
+    unpack, rest, total = zstandard.ZstdDecompressor().decompressobj(), b"", 0
+    for start in range(0, len(data), _SLICE):
+        text = unpack.decompress(data[start : start + _SLICE])
+        total += len(text)
+        if total > INDEX_LIMIT:
+            raise ValueError
+        *lines, rest = (rest + text).split(b"\n")
+        yield from lines
+    if not unpack.eof or rest:
+        raise ValueError
 
 
 class UrlBucket:

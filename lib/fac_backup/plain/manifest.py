@@ -53,7 +53,9 @@ class Archive(Plain):
 
 
 class RangedTable(Plain):
-    """A big table that left the archive: its COPY text, in page ranges that are pieces (docs/format.md, "Tables by ranges")."""
+    """A big table that left the archive: its COPY text, in page ranges that are pieces (docs/format.md, "Tables by
+    ranges").
+    """
 
     schema_name: Identifier
     table: Identifier
@@ -61,11 +63,17 @@ class RangedTable(Plain):
     """In the order of the COPY text; dropped and generated columns are not among them."""
     rows: Annotated[int, Field(ge=0)]
     ranges: tuple[tuple[Piece, ...], ...]
-    """One entry a page range, in page order; a range wider than a piece is several pieces. Empty ranges are left out."""
+    """One entry a page range, in page order; a range wider than a piece is several pieces. Empty ranges are left
+    out.
+    """
 
 
 class TableRows(Plain):
-    """How many rows a table (``relkind`` r, or a materialized view that is populated) had in the snapshot."""
+    """How many rows a table had in the snapshot, those that inherit from it not counted (``SELECT … FROM ONLY``).
+
+    A partitioned table is listed, with the rows of all its partitions, where pg_dump restores these through it (a hash
+    partitioning on an enum): its leaves are not. Materialized views are not listed: a restore fills them anew.
+    """
 
     schema_name: Identifier
     table: Identifier
@@ -73,7 +81,9 @@ class TableRows(Plain):
 
 
 class SequenceValue(Plain):
-    """Where a sequence stood in the snapshot."""
+    """Where a sequence stood; those that moved while the dump was made are left out, for sequences know no
+    snapshots.
+    """
 
     schema_name: Identifier
     sequence: Identifier

@@ -191,7 +191,9 @@ def test_a_session_that_we_may_not_end_fails_the_swap_and_leaves_everything_as_i
     before = what_belongs(target18)
     other = psycopg2.connect(pg18.url(target18.name.replace(" ", "%20")))
     try:
-        with pytest.raises(FailedError, match=r"others stayed connected to it \(1 sessions that this role may not end\)"):
+        with pytest.raises(
+            FailedError, match=r"others stayed connected to it \(1 sessions that this role may not end\)"
+        ):
             swap.swap(target18, new, old, patience=1)
         assert swap.state(target18, new, old) == "before"
         who = sessions.connected(target18.connect("postgres"), target18.name)

@@ -47,7 +47,9 @@ class Entry:
     description: str
     """What it is: ``TABLE``, ``TABLE DATA``, ``ACL``, …"""
     rest: str
-    """Schema, tag and owner, as pg_restore shows them: with blanks, unquoted, line feeds made blanks."""
+    """Schema, tag and owner, as pg_restore shows them: with blanks, unquoted, line feeds made blanks. Where nobody owns
+    it (an extension), it ends with a blank.
+    """
     line: str
     """The whole line, as ``--use-list`` wants it."""
 
@@ -93,7 +95,7 @@ def parse(listing: str) -> tuple[Entry, ...]:
         words = [word for word in _DESCRIPTIONS if text.startswith(word + " ")]
         description = max(words, key=len) if words else text.split(" ", 1)[0]
         entries.append(
-            Entry(int(match[1]), int(match[2]), int(match[3]), description, text[len(description) :].strip(" "), line)
+            Entry(int(match[1]), int(match[2]), int(match[3]), description, text[len(description) + 1 :], line)
         )
     return tuple(entries)
 

@@ -116,7 +116,7 @@ def test_a_task_that_is_killed_for_memory_says_what_to_raise(space: Space) -> No
     space.cloud.tasks.fate = "oom"
     with pytest.raises(FailedError, match="killed for memory") as caught:
         space.run("--sleep", "5")
-    assert "raise task-memory" in caught.value.line()
+    assert "raise task-memory-mb" in caught.value.line()
     assert space.cloud.world.temporary() == []
 
 
@@ -145,7 +145,7 @@ def test_a_quota_that_is_too_small_names_the_inputs(space: Space) -> None:
     space.fac.spaces["staging"].memory_quota_mb = 100
     with pytest.raises(FacBackupError, match="quota") as caught:
         space.run()
-    assert "task-memory" in caught.value.line()
+    assert "task-memory-mb" in caught.value.line()
     assert space.cloud.world.temporary() == []
 
 

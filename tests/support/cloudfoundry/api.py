@@ -165,7 +165,7 @@ class Api:
                            f"parameter(s): '{unknown[0]}'. Valid parameters are: {valid}")  # fmt: skip
         for key, value_of in filters.items():
             if key in query:
-                wanted = query[key].split(",")
+                wanted = [query[key], *query[key].split(",")]
                 things = [thing for thing in things if value_of(thing) in wanted]
         if "label_selector" in query:
             things = [thing for thing in things if selected(thing, query["label_selector"])]
@@ -263,7 +263,7 @@ class Api:
         return shown
 
     def service_instances(self, user: User, query: dict[str, str]) -> Reply:
-        wanted = query.pop("space_guids", None)
+        wanted = query.get("space_guids")
         found = [i for i in self.world.instances if self._sees_instance(user, i)]
         if wanted is not None:  # also what is shared into these spaces
             guids = wanted.split(",")
@@ -271,6 +271,7 @@ class Api:
         filters: dict[str, Any] = {
             "names": lambda i: i.name, "guids": lambda i: i.guid,
             "organization_guids": lambda i: i.space.org.guid,
+            "space_guids": lambda i: wanted,
             "type": lambda i: "managed" if i.managed else "user-provided",
         }  # fmt: skip
         return self._list("/v3/service_instances", query, found, filters, self._show_instance)

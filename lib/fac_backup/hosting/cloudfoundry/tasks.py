@@ -98,7 +98,7 @@ class Runner:
                 if error.status == 422 and "quota" in error.detail:
                     error.next_step = (
                         f"It asks for {self.limits.memory_mb} MB of memory and {self.limits.disk_mb} MB of disk: lower "
-                        "the inputs task-memory and task-disk, or raise the space's quota."
+                        "the inputs task-memory-mb and task-disk-mb, or raise the space's quota."
                     )
                 raise
         raise AssertionError("unreachable")
@@ -142,7 +142,7 @@ class Runner:
             if passed > self.limits.seconds:
                 raise FailedError(
                     f"The task was not over after {duration(self.limits.seconds)} and was cancelled",
-                    next_step="Raise task-timeout if it worked all the time; its log says how far it came.",
+                    next_step="Give it more time if it worked all the time; its log says how far it came.",
                 )
             if clock() - renewed > RENEW_SECONDS:
                 renewed = clock()
@@ -179,7 +179,7 @@ class Runner:
             raise FailedError(
                 f"The task was killed for memory ({reason})",
                 state="The operation did not end by itself.",
-                next_step=f"It had {self.limits.memory_mb} MB: raise task-memory, and run it again.",
+                next_step=f"It had {self.limits.memory_mb} MB: raise task-memory-mb, and run it again.",
             )
         status = _STATUS.search(reason)
         return Ended(int(status[1]) if status else None, reason)

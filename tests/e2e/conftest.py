@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 
@@ -34,26 +36,28 @@ def api(world: World) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def spaces(pg18: PostgresServer, s3: S3Server, unique: str, tmp_path: Path) -> Iterator[dict[str, Space]]:
-    """Four spaces, each marked as itself, each telling its own name. They share one backups bucket."""
-    (tmp_path / "action-matrix.yml").write_text(MATRIX)
-    backups = s3.bucket("backups")
-    made = {name: make(name, unique, pg18, s3, backups) for name in ("production", "staging", "dev", "preview")}
+@pytest.fixture(scope="module")
+def spaces(pg18: PostgresServer, s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Space]]:
+    """Four spaces that share a backups bucket, each marked as itself and telling its own name. Shared by a module."""
+    folder = tmp_path_factory.mktemp("matrix")
+    (folder / "action-matrix.yml").write_text(MATRIX)
+    unique, backups = f"t{token_hex(4)}", s3.bucket("backups")
+    made = {name: make(name, unique, pg18, s3, backups, folder) for name in ("production", "staging", "dev", "preview")}
     for name, space in made.items():
         space.fill(name)
-        space.fac_backup("adopt", "--space", name, cwd=tmp_path)
+    # Each command is a Python of its own: at the same time they take a quarter as long.
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda space: space.fac_backup("adopt", "--space", space.name), made.values()))
     yield made
     for name, space in made.items():
-        database = f"{unique}_{name}"
-        pg18.execute("postgres", f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+        pg18.execute("postgres", f"DROP DATABASE IF EXISTS {unique}_{name} WITH (FORCE)")
         space.empty()
 
 
 @pytest.fixture
-def unmarked(pg18: PostgresServer, s3: S3Server, unique: str) -> Iterator[Space]:
+def unmarked(pg18: PostgresServer, s3: S3Server, unique: str, tmp_path: Path) -> Iterator[Space]:
     """A database and documents that nobody has marked yet."""
-    space = make("alone", unique, pg18, s3, s3.bucket("backups"))
+    space = make("alone", unique, pg18, s3, s3.bucket("backups"), tmp_path)
     space.fill("alone")
     yield space
     pg18.execute("postgres", f"DROP DATABASE IF EXISTS {unique}_alone WITH (FORCE)")

@@ -27,6 +27,8 @@ class Space:
     """Name of the bucket."""
     backups: str
     s3: S3Server = field(repr=False)
+    folder: Path
+    """Where the matrix is, for the command line."""
 
     @property
     def credentials(self) -> str:
@@ -99,12 +101,12 @@ class Space:
             for key in _all_keys(client, bucket):
                 client.delete_object(Bucket=bucket, Key=key)
 
-    def fac_backup(self, *arguments: str, cwd: Path) -> dict[str, Any]:
-        """Run the command line in ``cwd``, where the matrix is, outside Actions. Gives its JSON; fails if it fails."""
+    def fac_backup(self, *arguments: str) -> dict[str, Any]:
+        """Run the command line outside Actions. Gives its JSON; fails if it fails."""
         program = Path(sys.executable).parent / "fac-backup"
         done = subprocess.run(
             [program, *arguments, "--json"],
-            cwd=cwd,
+            cwd=self.folder,
             env=self.environment(),
             capture_output=True,
             text=True,
@@ -118,10 +120,10 @@ class Space:
         return _all_keys(self.s3.client(), self.documents)
 
 
-def make(name: str, unique: str, postgres: PostgresServer, s3: S3Server, backups: str) -> Space:
+def make(name: str, unique: str, postgres: PostgresServer, s3: S3Server, backups: str, folder: Path) -> Space:
     """A space with an empty database; its backups bucket is given, since spaces may share one."""
     url = postgres.create_database(f"{unique}_{name}")
-    return Space(name, url, s3.bucket(f"docs-{name}"), backups, s3)
+    return Space(name, url, s3.bucket(f"docs-{name}"), backups, s3, folder)
 
 
 def _all_keys(client: Any, bucket: str) -> list[str]:

@@ -109,6 +109,10 @@ class World:
              "environments": [{"id": 1, "name": environment}]}
         )  # fmt: skip
 
+    def fault_after(self, skip: int, pattern: str, name: str) -> None:
+        """As ``fault``, but the first ``skip`` requests that match are answered rightly."""
+        self.faults += [(pattern, "none", skip), (pattern, name, -1)]
+
     def fault(self, pattern: str, name: str, times: int = -1) -> None:
         """From now on paths that match ``pattern`` get ``name``: 500, 503, drop, slow, garbage, html, list, rate,
         rate-soon, secondary, redirect, forbidden, or a status as digits."""
@@ -173,6 +177,8 @@ class _Handler(BaseHTTPRequestHandler):
             if times == 0 or not re.search(pattern, path):
                 continue
             world.faults[index] = (pattern, name, times - 1 if times > 0 else times)
+            if name == "none":
+                return False
             self._misbehave(name)
             return True
         return False

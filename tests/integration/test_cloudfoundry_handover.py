@@ -19,6 +19,7 @@ from fac_backup.hosting.cloudfoundry.space import Order, Place, Settings, Source
 from fac_backup.hosting.cloudfoundry.tasks import Limits
 from fac_backup.plain.errors import FailedError, IntegrityError
 from fac_backup.plain.locations import BucketAddress, S3Credentials
+from fac_backup.store.bucket import Changed, NotFoundError, TooLargeError
 from tests.support.cloudfoundry import CloudFoundry
 from tests.support.cloudfoundry.fac import APP, ORG, Fac
 from tests.support.cloudfoundry.fixtures import QUICK, cloud, fac, s3_users  # noqa: F401
@@ -61,7 +62,7 @@ def test_exactly_the_listed_objects_can_be_read(address: BucketAddress) -> None:
         (HOSTILE, b"hello"),
     ]
     assert source.head("catalog/other.json") is None
-    with pytest.raises(FailedError, match="no object of that name"):
+    with pytest.raises(NotFoundError, match="no object of that name"):
         source.get("catalog/other.json")
 
 
@@ -71,10 +72,33 @@ def test_an_object_of_another_size_is_an_integrity_error(address: BucketAddress)
         source.get(HOSTILE)
 
 
-def test_an_object_that_is_gone_is_an_integrity_error(address: BucketAddress) -> None:
+def test_an_object_that_is_gone_is_told_from_one_that_is_refused(address: BucketAddress) -> None:
     source = UrlBucket(lambda: index_of(address, Listed("gone", 6)))
-    with pytest.raises(IntegrityError, match="is gone"):
+    with pytest.raises(NotFoundError, match="is gone"):
         source.get("gone")
+    assert source.head("gone") is None
+
+
+def test_a_head_says_what_s3_keeps_beside_the_bytes(address: BucketAddress) -> None:
+    client = runner_s3.client_of(address)
+    where = {"Bucket": address.name, "Key": address.prefix + "kept"}
+    client.put_object(**where, Body=b"hello", ContentType="text/x-fac", Metadata={"a": "b"}, CacheControl="no-cache")
+    client.put_object(Bucket=address.name, Key=address.prefix + "empty", Body=b"")
+    source = UrlBucket(lambda: index_of(address, Listed("kept", 5), Listed("empty", 0)))
+    head = source.head("kept")
+    assert head is not None
+    assert (head.size, head.content_type, dict(head.metadata)) == (5, "text/x-fac", {"a": "b"})
+    assert head.headers["cache-control"] == "no-cache"
+    assert head.etag == client.head_object(**where)["ETag"]
+    empty = source.head("empty")
+    assert empty is not None
+    assert empty.size == 0
+    assert source.get("empty") == b""
+    assert source.get("kept", limit=5) == b"hello"
+    with pytest.raises(TooLargeError):
+        source.get("kept", limit=4)
+    with pytest.raises(Changed):
+        next(source.stream("kept", if_match='"0"'))
 
 
 def test_signatures_that_have_ended_are_renewed_by_the_next_index(address: BucketAddress) -> None:

@@ -63,15 +63,20 @@ def run_order(word: str, main: Callable[[list[str]], int], env: MutableMapping[s
     sys.stdout = printed
     try:
         task = json.loads(word)
-        bucket = Services.from_env(env).bucket(str(task["instance"]), str(task.get("prefix") or ""))
-        order = fetch_order(bucket, str(task["key"]), str(task["sha256"]))
+        bucket, order = None, task
+        if "key" in task:  # else a person typed the order into the command (bin/fac-backup-task)
+            bucket = Services.from_env(env).bucket(str(task["instance"]), str(task.get("prefix") or ""))
+            order = fetch_order(bucket, str(task["key"]), str(task["sha256"]))
         folder = Path(tempfile.mkdtemp(prefix="fac-backup-order-"))
         os.chdir(folder)
-        for name, text in order["files"].items():
+        for name, text in order.get("files", {}).items():
             (folder / Path(name).name).write_text(text, encoding="utf-8")
-        env.update({k: str(v) for k, v in order["env"].items() if _VARIABLE.fullmatch(k)})
+        env.update({k: str(v) for k, v in order.get("env", {}).items() if _VARIABLE.fullmatch(k)})
         code = main([str(argument) for argument in order["arguments"]])
-        _leave_result(bucket, str(order["result"]), code, printed.getvalue())
+        if bucket:
+            _leave_result(bucket, str(order["result"]), code, printed.getvalue())
+        else:
+            print(printed.getvalue(), file=err)
         return code
     except FacBackupError as error:
         print(f"fac-backup: {error.line()}", file=err)

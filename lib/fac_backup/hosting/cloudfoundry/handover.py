@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
 import urllib3
@@ -23,6 +24,7 @@ from fac_backup.hosting.cloudfoundry import s3
 from fac_backup.hosting.cloudfoundry.presigned import Signer
 from fac_backup.plain.errors import FailedError, IntegrityError
 from fac_backup.plain.locations import BucketAddress
+from fac_backup.store.bucket import GET_LIMIT, KEPT_HEADERS, Changed, NotFoundError, ObjectHead, TooLargeError
 
 _log = logging.getLogger(__name__)
 FORMAT = 1
@@ -103,18 +105,17 @@ def _lines(data: bytes) -> Iterator[bytes]:
 class UrlBucket:
     """The read half of a bucket, over an index: what a restore needs of its source, and nothing more.
 
-    Safe for several threads. ``load`` fetches the index again when its signatures have ended.
+    Safe for several threads. ``load`` fetches the index again when its signatures have ended. Raises what
+    ``store.bucket.Bucket`` raises: NotFoundError, Changed, TooLargeError.
     """
-
-    can_copy = False
-    """No server-side copy: who reads through addresses has no key to the source."""
 
     def __init__(self, load: Callable[[], bytes], *, connections: int = 16) -> None:
         self._load = load
         self._index = Index.parse(load())
         self._renewals = 0
         self._lock = threading.Lock()
-        retry = urllib3.Retry(total=6, backoff_factor=0.3, status_forcelist=(429, 500, 502, 503, 504), redirect=0)
+        retry = urllib3.Retry(total=6, backoff_factor=0.3, status_forcelist=(429, 500, 502, 503, 504), redirect=0,
+                              raise_on_status=False)  # fmt: skip
         self._pool = urllib3.PoolManager(
             maxsize=connections, block=True, retries=retry, timeout=urllib3.Timeout(10, 60)
         )
@@ -122,30 +123,39 @@ class UrlBucket:
     def __repr__(self) -> str:
         return f"UrlBucket({len(self._index.objects)} objects)"
 
-    def head(self, key: str) -> int | None:
-        """Bytes of an object as the index says, None if the backup has none of that key."""
-        found = self._index.objects.get(key)
-        return found[0] if found else None
-
     def list(self, prefix: str = "") -> Iterator[Listed]:
         """The backup's objects below ``prefix``, sorted by key as UTF-8 bytes."""
         keys = [key for key in self._index.objects if key.startswith(prefix)]
         for key in sorted(keys, key=lambda key: key.encode()):
             yield Listed(key, self._index.objects[key][0])
 
-    def get(self, key: str, *, limit: int = 1 << 28) -> bytes:
-        """A whole object of at most ``limit`` bytes. Raises FailedError if it is not part of the backup, or missing."""
+    def head(self, key: str) -> ObjectHead | None:
+        """What S3 says of an object: by a GET of its first byte, because the addresses are signed for GET."""
+        try:
+            response = self._open(key, {"Range": "bytes=0-0"})
+        except NotFoundError:
+            return None
+        try:
+            return _head_of(response, self._index.objects[key][0])
+        finally:
+            response.drain_conn()
+            response.release_conn()
+
+    def get(self, key: str, *, limit: int = GET_LIMIT) -> bytes:
+        """A whole object of at most ``limit`` bytes."""
+        if key in self._index.objects and self._index.objects[key][0] > limit:
+            raise TooLargeError("An object of the handed-over backup is larger than it may be")
         parts, size = [], 0
         for chunk in self.stream(key):
             size += len(chunk)
             if size > limit:
-                raise IntegrityError("An object of the handed-over backup is larger than it can be")
+                raise TooLargeError("An object of the handed-over backup is larger than it may be")
             parts.append(chunk)
         return b"".join(parts)
 
-    def stream(self, key: str, *, chunk: int = 1 << 20) -> Iterator[bytes]:
-        """An object in pieces of ``chunk`` bytes; memory stays bounded. Raises FailedError, IntegrityError."""
-        response = self._open(key)
+    def stream(self, key: str, *, chunk: int = 1 << 20, if_match: str | None = None) -> Iterator[bytes]:
+        """An object in pieces of ``chunk`` bytes, in bounded memory. Raises IntegrityError for another size."""
+        response = self._open(key, {"If-Match": if_match} if if_match else {})
         expected, got = self._index.objects[key][0], 0
         try:
             for part in response.stream(chunk, decode_content=False):
@@ -154,24 +164,28 @@ class UrlBucket:
         except (urllib3.exceptions.HTTPError, OSError):
             raise FailedError("Reading the handed-over backup was interrupted", next_step="Run it again.") from None
         finally:
-            response.release_conn()
+            response.close()  # a connection that was read to its end is in the pool already
         if got != expected:
             raise IntegrityError("An object of the handed-over backup has another size than its index says")
 
-    def _open(self, key: str) -> urllib3.BaseHTTPResponse:
+    def _open(self, key: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         if key not in self._index.objects:
-            raise FailedError("The handed-over backup has no object of that name")
+            raise NotFoundError("The handed-over backup has no object of that name")
         for turn in (1, 2):
             index = self._index
             try:
-                response = self._pool.request("GET", index.url(key), preload_content=False, redirect=False)
+                response = self._pool.request(
+                    "GET", index.url(key), headers=headers, preload_content=False, redirect=False
+                )
             except urllib3.exceptions.HTTPError:
                 raise FailedError("The handed-over backup cannot be reached", next_step="Run it again.") from None
-            if response.status == 200:
+            if response.status in (200, 206, 416):
                 return response
             response.drain_conn()
             if response.status == 404:
-                raise IntegrityError("An object of the handed-over backup is gone", next_step="Choose another backup.")
+                raise NotFoundError("An object of the handed-over backup is gone", next_step="Choose another backup.")
+            if response.status == 412:
+                raise Changed("An object of the handed-over backup is not the one that was stored")
             if turn == 1:
                 self._renew(index)
         raise FailedError(
@@ -187,6 +201,24 @@ class UrlBucket:
             if self._renewals > RENEWALS:
                 raise FailedError("The signatures of the handed-over backup were renewed too often")
             self._index = Index.parse(self._load())
+
+
+def _head_of(response: urllib3.BaseHTTPResponse, size: int) -> ObjectHead:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    total = headers.get("content-range", "").rpartition("/")[2]
+    try:
+        modified = parsedate_to_datetime(headers.get("last-modified", "")).astimezone(UTC)
+    except ValueError:
+        modified = datetime.fromtimestamp(0, UTC)
+    return ObjectHead(
+        size=int(total) if total.isdigit() else size,
+        etag=headers.get("etag", ""),
+        modified=modified,
+        content_type=headers.get("content-type", ""),
+        headers={name: headers[name] for name in KEPT_HEADERS if name in headers},
+        metadata={k.removeprefix("x-amz-meta-"): v for k, v in headers.items() if k.startswith("x-amz-meta-")},
+        tag_count=int(headers.get("x-amz-tagging-count") or 0),
+    )
 
 
 class Handover:

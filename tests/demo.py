@@ -187,7 +187,7 @@ def main() -> None:
         with step("starting a stand-in for GitHub's API, and a consumer's repository for act"):
             world = World()
             world.matrix(MATRIX)
-            world.environment("dev-restore", reviewers=True)
+            world.environment("dev-restore", reviewers=True, branches=["main"])
             api = stack.enter_context(serve(world))
             demo = Demo(pg, s3, Act(folder), api, world)
         with step(f"filling a database like the FAC's ({SUBMISSIONS:,} submissions) and {DOCUMENTS} documents"):

@@ -27,6 +27,7 @@ class Console:
     operation: str
     json: bool
     jobs: int
+    lock_wait: float | None
     log_format: str
     debug: bool
     matrix: str
@@ -74,6 +75,8 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
     @option("--json", "json_", is_flag=True, help="The result as one JSON document on stdout.")
     @option("--jobs", type=click.IntRange(1, 64), default=max(2, (os.cpu_count() or 1) + 1), show_default="cores + 1",
             help="Connections and workers at the same time.")  # fmt: skip
+    @option("--lock-wait", type=click.FloatRange(0), default=None, show_default="10 to 15 minutes",
+            help="Seconds to wait for whoever holds a lock of the store.")  # fmt: skip
     @option("--log-format", type=click.Choice(["text", "github"]), default="text", help="How log lines look.")
     @option("--debug", is_flag=True, help="Show the traceback of a failure.")
     @option("--matrix", type=click.Path(dir_okay=False), default="", help="The policy file. Default: action-matrix.yml "
@@ -81,10 +84,19 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
     @click.pass_context
     @functools.wraps(function)
     def command(
-        context: click.Context, /, *, json_: bool, jobs: int, log_format: str, debug: bool, matrix: str, **options: Any
+        context: click.Context,
+        /,
+        *,
+        json_: bool,
+        jobs: int,
+        lock_wait: float | None,
+        log_format: str,
+        debug: bool,
+        matrix: str,
+        **options: Any,
     ) -> None:
         inside = bool((context.obj or {}).get("inside_actions")) or os.environ.get("GITHUB_ACTIONS") == "true"
-        console = Console(context.info_name or "", json_, jobs, log_format, debug, matrix, inside)
+        console = Console(context.info_name or "", json_, jobs, lock_wait, log_format, debug, matrix, inside)
         set_up_logging(console)
         # A cancelled job gets SIGINT, then SIGTERM: both unwind the stack, so that every `finally` runs.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -118,7 +130,11 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
 def around(console: Console) -> Surroundings:
     """The world around the operation: matrix, places, run."""
     return surroundings(
-        doing=console.operation, matrix_file=console.matrix, inside_actions=console.inside_actions, jobs=console.jobs
+        doing=console.operation,
+        matrix_file=console.matrix,
+        inside_actions=console.inside_actions,
+        jobs=console.jobs,
+        lock_wait=console.lock_wait,
     )
 
 

@@ -61,8 +61,8 @@ def run(request: BackupRequest, around: Surroundings) -> Result:
     markers.refuse_another_space(opened)
     opened.store.open_for_writing()
     with (
-        opened.store.locks.acquire("store", "shared", wait=LOCK_WAIT) as lease,
-        opened.store.locks.acquire("space", "shared", wait=LOCK_WAIT),
+        opened.store.locks.acquire("store", "shared", wait=around.patience(LOCK_WAIT)) as lease,
+        opened.store.locks.acquire("space", "shared", wait=around.patience(LOCK_WAIT)),
     ):
         manifest = take(opened, around, wanted, lease, began=began)
     return views.backup_result(manifest, opened, around)

@@ -17,7 +17,9 @@ def run(space: str, backup_id: str, release: bool, confirm: str, around: Surroun
     store = opening.open_store(around, space)
     store.open_for_reading()
     store.catalog.read(named)
-    with store.locks.acquire("store", "shared", wait=300.0):  # a purge that runs now has planned without it
+    with store.locks.acquire(
+        "store", "shared", wait=around.patience(300.0)
+    ):  # a purge that runs now has planned without it
         store.catalog.read(named)
         if release:
             store.holds.release(named)

@@ -40,7 +40,7 @@ def run(space: str, dry_run: bool, around: Surroundings) -> Result:
         entries = store.catalog.entries()
         return _result(space, entries, catalog_view.plan(store, around, entries), None, began, dry_run=True)
     signing = opening.signer(around, space)
-    with store.locks.acquire("store", "exclusive", wait=LOCK_WAIT) as lease:
+    with store.locks.acquire("store", "exclusive", wait=around.patience(LOCK_WAIT)) as lease:
         entries = store.catalog.entries()
         decisions = catalog_view.plan(store, around, entries)
         pinned = store.pins.active()

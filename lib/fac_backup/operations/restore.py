@@ -88,8 +88,8 @@ def run(request: RestoreRequest, around: Surroundings) -> Result:
         return restore_plan.result(plan, chosen, target, around, began)
 
     with ExitStack() as stack:
-        lease = stack.enter_context(target.store.locks.acquire("store", "shared", wait=LOCK_WAIT))
-        ours = stack.enter_context(target.store.locks.acquire("space", "exclusive", wait=LOCK_WAIT))
+        lease = stack.enter_context(target.store.locks.acquire("store", "shared", wait=around.patience(LOCK_WAIT)))
+        ours = stack.enter_context(target.store.locks.acquire("space", "exclusive", wait=around.patience(LOCK_WAIT)))
         stack.enter_context(_pinned(chosen, target, around))
         work = _Work(chosen, target, around, lease, ours, plan, before_swap)
         work.begin(unfinished, with_undo=admission.decision.pre_restore or plan.mode == "in-place")

@@ -40,11 +40,17 @@ class Surroundings:
     doing: str = "fac-backup"
     """The operation, as whoever waits for its lock is told."""
     matrix_commit: str = ""
+    lock_wait: float | None = None
+    """Seconds to wait for a lock, where somebody has said; None: what the operation finds right."""
 
     @property
     def transfers(self) -> int:
         """Requests to S3 at the same time: they wait for the network, not for a core."""
         return max(16, 4 * self.jobs)
+
+    def patience(self, usual: float) -> float:
+        """Seconds to wait for a lock."""
+        return usual if self.lock_wait is None else self.lock_wait
 
     @property
     def who(self) -> str:
@@ -115,7 +121,13 @@ class Surroundings:
 
 
 def surroundings(
-    *, doing: str, matrix_file: str, inside_actions: bool, jobs: int, env: Mapping[str, str] | None = None
+    *,
+    doing: str,
+    matrix_file: str,
+    inside_actions: bool,
+    jobs: int,
+    lock_wait: float | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Surroundings:
     """Find the matrix that applies and describe the world around an operation.
 
@@ -133,17 +145,25 @@ def surroundings(
 
         found = matrix_of_run(env)
         return Surroundings(
-            found.matrix, found.origin, found.has_matrix, True, env, jobs, doing=doing, matrix_commit=found.commit
+            found.matrix,
+            found.origin,
+            found.has_matrix,
+            True,
+            env,
+            jobs,
+            doing=doing,
+            matrix_commit=found.commit,
+            lock_wait=lock_wait,
         )
     path = Path(matrix_file or "action-matrix.yml")
     if not path.is_file():
         if matrix_file:
             raise UsageError(f"There is no file {matrix_file}", next_step="Give the path of the matrix.")
-        return Surroundings(DEFAULT, "no matrix", False, False, env, jobs, doing=doing)
+        return Surroundings(DEFAULT, "no matrix", False, False, env, jobs, doing=doing, lock_wait=lock_wait)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"The matrix cannot be read ({type(error).__name__})", next_step="It must be UTF-8 text."
         ) from None
-    return Surroundings(load(text, path.name), path.name, True, False, env, jobs, doing=doing)
+    return Surroundings(load(text, path.name), path.name, True, False, env, jobs, doing=doing, lock_wait=lock_wait)

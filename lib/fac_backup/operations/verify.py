@@ -55,7 +55,7 @@ def run(request: VerifyRequest, around: Surroundings) -> Result:
     store = opening.open_store(around, space)
     store.bucket.check()
     store.open_for_reading()
-    with store.locks.acquire("store", "shared", wait=600.0):
+    with store.locks.acquire("store", "shared", wait=around.patience(600.0)):
         manifest = _chosen(store, request, around.clock())
         _young_enough(manifest, request, around)
         try:

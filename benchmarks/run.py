@@ -84,9 +84,8 @@ def play_one(scene: Scene, names: set[str], rounds: int, series: dict[tuple[str,
                 run = contend()
                 series.setdefault((scene.name, name), []).append(run)
                 uploaded = "" if run.bytes_uploaded is None else f"  {run.bytes_uploaded / 1e6:10,.2f} MB uploaded"
-                say(
-                    f"  {name:<50} {run.seconds:8.2f} s  {run.cpu_seconds:7.2f} s cpu  {run.peak_rss_mb:6.0f} MB at the peak{uploaded}"
-                )
+                spent = f"{run.seconds:8.2f} s  {run.cpu_seconds:7.2f} s of processor  {run.peak_rss_mb:5.0f} MB"
+                say(f"  {name:<50} {spent}{uploaded}")
     scene.after()
     for (of, name), runs in series.items():
         if of == scene.name and len(runs) > 1:

@@ -51,7 +51,7 @@ def spaces(pg18: PostgresServer, s3: S3Server, tmp_path_factory: pytest.TempPath
     yield made
     for name, space in made.items():
         pg18.execute("postgres", f"DROP DATABASE IF EXISTS {unique}_{name} WITH (FORCE)")
-        space.empty()
+        space.remove()
 
 
 @pytest.fixture
@@ -61,4 +61,4 @@ def unmarked(pg18: PostgresServer, s3: S3Server, unique: str, tmp_path: Path) ->
     space.fill("alone")
     yield space
     pg18.execute("postgres", f"DROP DATABASE IF EXISTS {unique}_alone WITH (FORCE)")
-    space.empty()
+    space.remove()

@@ -94,12 +94,14 @@ class Space:
         """The keys in the backups bucket."""
         return sorted(_all_keys(self.s3.client(), self.backups))
 
-    def empty(self) -> None:
-        """Delete every object, so that a long session does not fill the disk."""
+    def remove(self) -> None:
+        """Delete the buckets, so that a long session does not fill the server's volumes."""
         client = self.s3.client()
         for bucket in (self.documents, self.backups):
-            for key in _all_keys(client, bucket):
-                client.delete_object(Bucket=bucket, Key=key)
+            if bucket in [one["Name"] for one in client.list_buckets()["Buckets"]]:
+                for key in _all_keys(client, bucket):
+                    client.delete_object(Bucket=bucket, Key=key)
+                client.delete_bucket(Bucket=bucket)
 
     def fac_backup(self, *arguments: str) -> dict[str, Any]:
         """Run the command line outside Actions. Gives its JSON; fails if it fails."""

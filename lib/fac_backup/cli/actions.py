@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from fac_backup.hosting.github import commands
+from fac_backup.hosting.settings import private_words
 from fac_backup.operations.result import Result, outputs_of
 from fac_backup.plain.errors import FacBackupError
 from fac_backup.report.summary import render
@@ -17,7 +18,7 @@ def tell(result: Result) -> None:
     """Outputs and summary of a result."""
     outputs = {"result": json.dumps(result.as_json()), "exit-code": str(result.exit_code), **result.outputs()}
     commands.write_outputs(outputs, os.environ)
-    commands.write_summary(render(result.outcome), os.environ)
+    commands.write_summary(render(result.outcome, hidden=private_words(os.environ)), os.environ)
     for warning in result.outcome.warnings:
         commands.annotate("warning", warning, title="fac-backup")
 
@@ -32,4 +33,6 @@ def tell_failure(operation: str, error: FacBackupError) -> None:
     outcome = error.outcome if isinstance(error.outcome, Outcome) else Outcome(operation, title)
     from dataclasses import replace
 
-    commands.write_summary(render(replace(outcome, failure=Failure.of(error))), os.environ)
+    commands.write_summary(
+        render(replace(outcome, failure=Failure.of(error)), hidden=private_words(os.environ)), os.environ
+    )

@@ -88,9 +88,7 @@ def for_restore(clients: Sequence[Client], target_major: int, dumped_with: int) 
     fitting = [client for client in clients if client.major >= dumped_with]
     if not fitting:
         wanted = max(dumped_with, target_major)
-        raise _missing(
-            clients, wanted, f"The archive was written by pg_dump {dumped_with}, newer than any client here"
-        )
+        raise _missing(clients, wanted, f"The archive was written by pg_dump {dumped_with}, newer than any client here")
     older = [client for client in fitting if client.major <= target_major]
     if older:
         return max(older, key=lambda client: client.major)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from fac_backup.plain.backup_id import is_name
 from fac_backup.plain.errors import UsageError
@@ -46,25 +47,13 @@ class Places:
         return self.bucket
 
     def need_documents(self) -> tuple[tuple[str, BucketAddress], ...]:
-        """The documents buckets, at least one, none inside another. Raises UsageError otherwise."""
+        """The documents buckets, at least one unless the application keeps none. Raises UsageError otherwise."""
         if not self.documents and not self.without_documents:
             raise UsageError(
                 "No documents bucket is given: FAC_BACKUP_DOCUMENTS is empty",
                 next_step="Set it to label=s3://name[/prefix], several separated by spaces (in a workflow: the input "
                 "`documents`); `none` if the application keeps no documents.",
             )
-        for index, (label, address) in enumerate(self.documents):
-            for other, elsewhere in self.documents[:index]:
-                if address.overlaps(elsewhere):
-                    raise UsageError(
-                        f"The documents labels {other!r} and {label!r} share a bucket prefix",
-                        next_step="Give each label a prefix of its own: one restore would delete the other's documents.",
-                    )
-            if self.bucket is not None and address.overlaps(self.bucket):
-                raise UsageError(
-                    f"The documents label {label!r} and the backups bucket overlap",
-                    next_step="Keep backups in a bucket of their own, or under a prefix that holds no documents.",
-                )
         return self.documents
 
 
@@ -163,3 +152,18 @@ def _binding(value: dict[str, str]) -> S3Credentials:
         region=value.get("region") or "",
         endpoint=endpoint,
     )
+
+
+def private_words(env: Mapping[str, str]) -> tuple[str, ...]:
+    """Names of buckets and hosts in the settings, which a public log or summary must not show; never raises."""
+    found = []
+    for name in ("FAC_BACKUP_BUCKET", "FAC_BACKUP_SOURCE_BUCKET", "FAC_BACKUP_DOCUMENTS"):
+        for part in env.get(name, "").split():
+            found.append(part.partition("://")[2].partition("/")[0])
+    for name in ("DATABASE_URL", "FAC_BACKUP_SCRATCH_DATABASE_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        try:
+            parts = urlsplit(env.get(name, ""))
+            found += [parts.hostname or "", parts.username or "", parts.path.strip("/")]
+        except ValueError:
+            continue
+    return tuple(word for word in dict.fromkeys(found) if len(word) > 5)

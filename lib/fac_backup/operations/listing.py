@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fac_backup.hosting.settings import private_words
 from fac_backup.operations import catalog_view, gate, opening
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
@@ -23,8 +24,8 @@ def run(space: str, kind: str, html: str, around: Surroundings, max_age_hours: f
     view = catalog_view.of(store, around, kind)
     catalog = CatalogView(around.clock(), (view,), restore_url=around.restore_url)
     if html:
-        _write_page(Path(html), catalog)
-    sound = [row for row in view.backups if not row.damaged and row.age_seconds >= 0]
+        _write_page(Path(html), catalog, private_words(around.env))
+    sound = [row for row in view.backups if row.usable]
     newest = sound[0] if sound else None
     data = {
         "space": space,
@@ -46,11 +47,11 @@ def run(space: str, kind: str, html: str, around: Surroundings, max_age_hours: f
     return Result(outcome, data)
 
 
-def _write_page(folder: Path, view: CatalogView) -> None:
+def _write_page(folder: Path, view: CatalogView, hidden: tuple[str, ...]) -> None:
     from fac_backup.report import page
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "index.html").write_text(page.render(view), encoding="utf-8")
+        (folder / "index.html").write_text(page.render(view, hidden=hidden), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"The page cannot be written ({error.strerror})", next_step="Name another folder.") from None

@@ -87,7 +87,8 @@ class Demo:
         matrix = self.act.folder / "action-matrix.yml"
         matrix.write_text(MATRIX)
         env = {"PATH": os.environ["PATH"], **self.s3.env(), "DATABASE_URL": self.url,
-               "FAC_BACKUP_BUCKET": "s3://demo-backups", "FAC_BACKUP_DOCUMENTS": "uploads=s3://demo-uploads"}  # fmt: skip
+               "FAC_BACKUP_BUCKET": "s3://demo-backups",
+               "FAC_BACKUP_DOCUMENTS": "uploads=s3://demo-uploads"}  # fmt: skip
         command = [str(Path(sys.executable).parent / "fac-backup"), "adopt", "--space", "dev", "--matrix", str(matrix)]
         subprocess.run(command, env=env, check=True, capture_output=True, cwd=self.act.folder)
 
@@ -223,11 +224,12 @@ def main() -> None:
             purged = demo.run("purge", [*COMMON, "space: dev"])
             say["result"] = f"{len(purged['removed'])} removed"
         size = _size
+        share = second["uploaded_bytes"] * 100 // max(1, first["uploaded_bytes"])
         rows += [
             ("first backup", f"{size(first['database_bytes'])} database, {first['documents_count']} documents, "
              f"{size(first['uploaded_bytes'])} uploaded, {first['duration_seconds']} s"),
             ("second backup", f"{size(second['uploaded_bytes'])} uploaded "
-             f"({second['uploaded_bytes'] * 100 // max(1, first['uploaded_bytes'])} % of the first), {second['duration_seconds']} s"),
+             f"({share} % of the first), {second['duration_seconds']} s"),
             ("restore", f"{restored['duration_seconds']} s, undo {restored['undo_id']}"),
             ("database as it was", "yes" if after[0] == before[0] else "NO"),
             ("documents as they were", "yes" if after[1] == before[1] else "NO"),

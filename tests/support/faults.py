@@ -88,7 +88,7 @@ class TcpProxy:
 
 
 def once_after(rng: random.Random, most: int, kinds: tuple[str, ...]) -> Callable[[int, int], str]:
-    """A fault that strikes exactly once, after a random number of bytes of all connections together (below ``most``)."""
+    """A fault that strikes exactly once, after a random number of bytes (below ``most``) of all connections."""
     limit = rng.randrange(most)
     kind = rng.choice(kinds)
     state = {"total": 0, "struck": False}
@@ -109,7 +109,7 @@ S3_FAULTS = ("500", "503", "half body", "dropped", "stale list")
 
 
 class S3Front:
-    """An S3 endpoint that passes requests on to the real one, and answers wrongly where ``fault(method, path)`` says so.
+    """An S3 endpoint that passes requests on, and answers wrongly where ``fault(method, path)`` says so.
 
     Faults: ``500`` (InternalError), ``503`` (SlowDown), ``half body`` (the answer breaks off), ``dropped`` (done by the
     server, but the answer never arrives), ``stale list`` (a LIST is answered with what it was when first asked).

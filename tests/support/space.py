@@ -33,7 +33,8 @@ paths:
 SCHEMA = """
 CREATE TYPE colour AS ENUM ('red', 'green');
 CREATE TABLE parent (id int PRIMARY KEY, name text NOT NULL, shade colour);
-CREATE TABLE child (id serial PRIMARY KEY, parent_id int NOT NULL REFERENCES parent, note text, CHECK (length(note) < 500));
+CREATE TABLE child (id serial PRIMARY KEY, parent_id int NOT NULL REFERENCES parent, note text,
+    CHECK (length(note) < 500));
 CREATE INDEX child_parent ON child (parent_id);
 CREATE MATERIALIZED VIEW per_parent AS SELECT parent_id, count(*) AS n FROM child GROUP BY 1;
 """
@@ -89,7 +90,8 @@ class Space:
         self.sql(
             SCHEMA,
             "INSERT INTO parent SELECT g, 'parent ' || g, 'red' FROM generate_series(1, 20) g",
-            f"INSERT INTO child (parent_id, note) SELECT 1 + g % 20, md5(g::text) FROM generate_series(1, {children}) g",
+            "INSERT INTO child (parent_id, note) SELECT 1 + g % 20, md5(g::text)"
+            f" FROM generate_series(1, {children}) g",
             "REFRESH MATERIALIZED VIEW per_parent",
         )
         for number in range(documents):

@@ -70,7 +70,7 @@ def option(*names: str, **settings: Any) -> Callable[[Any], Any]:
 
 
 def common(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the common options, give the command a ``Console``, and let every failure end as one line and an exit code."""
+    """Add the common options, give the command a ``Console``, let every failure end as one line and an exit code."""
 
     @option("--json", "json_", is_flag=True, help="The result as one JSON document on stdout.")
     @option("--jobs", type=click.IntRange(1, 64), default=max(2, (os.cpu_count() or 1) + 1), show_default="cores + 1",
@@ -138,7 +138,7 @@ def around(console: Console) -> Surroundings:
     )
 
 
-class InterruptedError_(FailedError):  # noqa: N801 - the plain name is a builtin
+class StoppedError(FailedError):
     """SIGINT or SIGTERM."""
 
 
@@ -146,7 +146,7 @@ def interrupt(number: int, _frame: object) -> None:
     """Turn the first signal into an exception of the main thread; ignore what follows while it is handled."""
     for again in (signal.SIGINT, signal.SIGTERM):
         signal.signal(again, signal.SIG_IGN)
-    raise InterruptedError_(
+    raise StoppedError(
         f"Interrupted by {signal.Signals(number).name}",
         state="What had been begun was put back.",
         next_step="Run it again when you want it.",

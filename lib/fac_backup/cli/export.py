@@ -21,9 +21,7 @@ Examples:
 @option("--server", default="", help="The server's name in the file names. Default: the space's.")
 @option("--confirm", default="", help="Inside Actions: the space's name once more.")
 @common
-def command(  # noqa: PLR0917 - Click's names, in its order
-    console: Console, space: str, backup_id: str, to: str, compress: bool, server: str, confirm: str
-) -> None:
+def command(console: Console, space: str, backup_id: str, to: str, compress: bool, server: str, confirm: str) -> None:
     """Write a backup as archives that django-dbbackup reads, with its names: the way back.
 
     `manage.py dbrestore` and `mediarestore` find them once they lie in the storage that STORAGES['dbbackup'] names.

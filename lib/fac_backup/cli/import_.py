@@ -25,7 +25,7 @@ Examples:
 @option("--note", default="", help="A line for people, shown by list.")
 @option("--confirm", default="", help="Inside Actions: the space's name once more.")
 @common
-def command(  # noqa: PLR0917 - Click's names, in its order
+def command(
     console: Console, space: str, database: str, media: tuple[str, ...], manage_py: str, note: str, confirm: str
 ) -> None:
     """Take an archive of django-dbbackup into the catalog, as a backup like any other.

@@ -42,7 +42,7 @@ def give_away(database: Database, made: str, name: str) -> None:
 
 
 def keep_only(database: Database, made: str, tables: Iterable[str]) -> None:
-    """Drop every table of the scratch database but ``tables`` (``schema.table``), with what depends on the dropped ones.
+    """Drop every table of the scratch database but ``tables`` (``schema.table``), with what depends on the others.
 
     Raises UsageError if one of ``tables`` is not there.
     """

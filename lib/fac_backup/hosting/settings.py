@@ -1,4 +1,4 @@
-"""Where things are, read from the environment in the order of docs/format.md: Cloud Foundry's bindings, or plain variables."""
+"""Where things are, read from the environment (docs/format.md): Cloud Foundry's bindings, or plain variables."""
 
 from __future__ import annotations
 

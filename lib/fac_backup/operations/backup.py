@@ -1,7 +1,7 @@
 """Back up one space: database and documents of one moment.
 
-The steps, in order; a failure at any of them leaves no backup (the manifest is written last), and what was uploaded goes
-with the next purge:
+The steps, in order; a failure at any of them leaves no backup (the manifest is written last), and what was uploaded
+goes with the next purge:
 
 1. may this run do it;  2. where is everything, and is it what it is said to be;  3. open the store, take the locks;
 4. the database's snapshot is taken and dumped; from the snapshot on, documents are copied beside it;
@@ -17,7 +17,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from fac_backup.database.connection import Database
 from fac_backup.database.dump import DumpOptions, dump
 from fac_backup.documents import backup as document_backup
 from fac_backup.documents.listing import Listing

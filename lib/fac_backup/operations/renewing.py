@@ -1,4 +1,4 @@
-"""Keep young what buckets expire by age (docs/format.md, "Renewal"): a share every day, so that nothing comes near the limit."""
+"""Keep young what buckets expire by age (docs/format.md, "Renewal"): a share every day."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Documents:
                 self._plans[source.label] = document_restore.finish(work, added, record=self._target.bucket)
 
     def put_back(self, undo: Manifest | None) -> None:
-        """Make the documents what they were. Without an undo, documents that were added stay: nothing refers to them."""
+        """Make the documents what they were. Without an undo, those that were added stay: nothing refers to them."""
         if not self._touched:
             return
         if undo is None:

@@ -90,7 +90,7 @@ def mode_of(around: Surroundings, target: Opened) -> Mode:
 
 
 def check(chosen: Chosen, target: Opened, around: Surroundings, mode: Mode, admission: Admission | None) -> RestorePlan:
-    """Look at everything that can be known beforehand. Raises IntegrityError or FailedError for what would fail later."""
+    """Look at all that can be known beforehand. Raises IntegrityError or FailedError for what would fail later."""
     manifest = chosen.manifest
     found = restore_database.preflight_of(chosen, target, around, mode)
     missing_pieces = _missing_pieces(chosen)

@@ -106,7 +106,7 @@ def _verify(manifest: Manifest, store: Store, request: VerifyRequest, around: Su
     if request.live:
         return [_live(manifest, around)]
     checks = [_pieces(manifest, store, around), *_documents(manifest, store, around)]
-    checks.append(_expiry(manifest, store, around))
+    checks.append(_expiry(manifest, store))
     if request.level == "restore":
         checks.append(_rehearsal(manifest, store, around))
     return checks
@@ -145,7 +145,7 @@ def _documents(manifest: Manifest, store: Store, around: Surroundings) -> Iterab
         yield CheckRow(f"documents {part.label}", True, f"All {plural(found.count, 'document')} are there and whole.")
 
 
-def _expiry(manifest: Manifest, store: Store, around: Surroundings) -> CheckRow:
+def _expiry(manifest: Manifest, store: Store) -> CheckRow:
     """Whether the bucket will delete an object that this backup needs before anybody renews it."""
     if store.ageing is None:
         return CheckRow("expiry", None, "The matrix says of no age at which the bucket deletes objects.")

@@ -1,1 +1,1 @@
-"""Plain types that every room may use: frozen values, errors, identifiers, safe text. No I/O, no import of another room."""
+"""Plain types that every room may use: frozen values, errors, identifiers, safe text. No I/O."""

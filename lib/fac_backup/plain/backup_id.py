@@ -23,7 +23,7 @@ def is_name(text: str) -> bool:
 
 @dataclass(frozen=True, order=True)
 class BackupId:
-    """The name of one backup: which space, when it was begun (UTC, whole seconds), which kind. Sorts by space, then time."""
+    """The name of one backup: which space, when it was begun (UTC, whole seconds), which kind. Sorts by space, time."""
 
     space: str
     time: datetime

@@ -1,4 +1,4 @@
-"""Where things are: bucket addresses and credentials, as plain values. Reading the environment is done in ``hosting``."""
+"""Where things are: bucket addresses and credentials, as plain values. ``hosting`` reads the environment."""
 
 from __future__ import annotations
 

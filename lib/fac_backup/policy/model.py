@@ -253,7 +253,7 @@ class Space(Strict):
     replace: Literal["beside", "in-place"] = "beside"
     """A restore builds the new database beside the old one, or wipes the old one where there is no room for that."""
     keep_previous: Annotated[int, Field(ge=0, le=24 * 31)] = 0
-    """For how many hours a replaced database is kept beside the new one; the next restore or sweep after that drops it."""
+    """For how many hours a replaced database is kept beside the new one; the next restore after that drops it."""
     binding: Literal["existing", "ephemeral"] = "existing"
     """Whether the backups instance is bound all the time, or only for an operation."""
     instances: Annotated[Instances, BeforeValidator(_none_is_empty)] = Instances()

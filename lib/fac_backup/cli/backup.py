@@ -30,7 +30,7 @@ def command(
 ) -> None:  # fmt: skip
     """Back up the database and the documents of a space, as one moment.
 
-    Needs DATABASE_URL, FAC_BACKUP_BUCKET (s3://name/prefix) and FAC_BACKUP_DOCUMENTS (label=s3://name[/prefix] or none),
+    Needs DATABASE_URL, FAC_BACKUP_BUCKET (s3://name/prefix) and FAC_BACKUP_DOCUMENTS (label=s3://name/prefix or none),
     or the bindings of Cloud Foundry. The backup exists when its manifest does; a run that fails leaves none.
     """
     from fac_backup.operations.backup import BackupRequest, run

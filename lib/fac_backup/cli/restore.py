@@ -26,7 +26,7 @@ Examples:
 @option("--beside", default="", help="Restore the database alone into a new database of this name and stop there.")
 @option("--only", multiple=True, help="With --beside: only these tables (schema.table), without foreign keys.")
 @option("--before-swap-sql", type=click.Path(dir_okay=False), default="",
-        help="SQL file to run in the new database before it takes the old one's place; its failure stops all.")  # fmt: skip
+        help="SQL file to run in the new database before it is swapped in; its failure stops all.")  # fmt: skip
 @common
 def command(
     console: Console, source: str, target: str, backup_id: str, confirm: str, dry_run: bool, resume: bool,

@@ -46,7 +46,7 @@ def admit(
     """Decide with fresh facts, just before anything is touched. Raises RefusedError with every check in its outcome.
 
     ``made_by_this_run`` reads the backup's manifest, ``first_attempt`` the audit of the target; each is asked only
-    where it matters, the manifest only where all else has passed: nothing of a backup is read for somebody who is refused.
+    where it matters, the manifest only where all else has passed: nothing of it is read for somebody who is refused.
     """
     facts = _facts(wish, around, Stage.ACT)
     wanted = needs(wish, facts.run, around.matrix)

@@ -13,7 +13,7 @@ from fac_backup.report.views import CatalogView, Outcome
 
 
 def run(space: str, kind: str, html: str, around: Surroundings, max_age_hours: float | None = None) -> Result:
-    """1. may this run;  2. read the catalog;  3. plan the retention, to say what goes when;  4. show or write the page."""
+    """1. may this run;  2. read the catalog;  3. plan the retention;  4. show, or write the page."""
     space = around.one_space(space)
     gate.admit(gate.Wish("list", space=space, kind=kind), around)
     if kind:

@@ -1,0 +1,127 @@
+"""The daily cycle from examples/workflows/daily.yml under act, and a member who finishes a night that failed."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from tests.e2e.spaces import Space
+from tests.support.act import ROOT, Act, Ran
+from tests.support.github_api import World
+
+SECRETS = ("DATABASE_URL", "BUCKET", "BUCKET_CREDENTIALS", "DOCUMENTS", "DOCUMENTS_CREDENTIALS")
+
+
+def example() -> str:
+    """The example. act has no environments: what a job's environment would hold is given by name instead."""
+    lines = []
+    for line in (ROOT / "examples/workflows/daily.yml").read_text().splitlines():
+        if match := re.match(r"  (?:backup|restore|purge)-(\w+):$", line):
+            space = match[1]
+        if line.strip().startswith("secrets: inherit"):
+            line = "    secrets:\n" + "\n".join(
+                f"      {name}: ${{{{ secrets.{space.upper()}_{name} }}}}" for name in SECRETS
+            )
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+FINISH = """\
+name: Daily backup
+on: {schedule: [{cron: "17 3 * * *"}]}
+permissions: {}
+jobs:
+  restore-staging:
+    permissions: {actions: read, contents: read}
+    uses: fac/backup-actions/.github/workflows/restore.yml@v1
+    with:
+      source: production
+      target: staging
+      backup-id: BACKUP-ID
+      members-client-id: Iv23li
+    secrets: inherit
+"""
+
+
+def all_secrets(spaces: dict[str, Space]) -> dict[str, str]:
+    return {key: value for space in spaces.values() for key, value in space.secrets(f"{space.name.upper()}_").items()}
+
+
+def test_the_example_gives_no_secret_to_a_space_that_is_not_its_own() -> None:
+    for name, job in yaml.safe_load(example())["jobs"].items():
+        space = name.split("-")[1].upper()
+        assert set(job["secrets"].values()) == {f"${{{{ secrets.{space}_{secret} }}}}" for secret in SECRETS}
+
+
+def results(ran: Ran) -> dict[str, str]:
+    """The jobs that work, and how they ended."""
+    return {name.rsplit("/", 1)[1].strip(): result for name, result in ran.jobs().items() if "May this run" not in name}
+
+
+def night(world: World) -> None:
+    world.attempt(1, event="schedule", actor="bob", triggering_actor="bob", path=".github/workflows/daily.yml")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_every_night_staging_becomes_production_and_dev_itself_and_old_backups_go(
+    act: Act, world: World, api: str, spaces: dict[str, Space]
+) -> None:
+    night(world)
+    before = {name: space.fingerprint() for name, space in spaces.items()}
+    act.workflow("daily.yml", example())
+    ran = act.run("daily.yml", event="schedule", api=api, secrets=all_secrets(spaces), actor="bob")
+    assert ran.passed, ran.log()
+    assert results(ran) == dict.fromkeys(
+        ("Back up production", "Back up dev", "Restore staging", "Restore dev", "Purge production", "Purge dev"),
+        "success",
+    )
+    after = {name: space.fingerprint() for name, space in spaces.items()}
+    assert after == before | {"staging": before["production"]}
+    assert not [path for _, path, _ in world.requests if "memberships" in path], "no person is checked at night"
+    spaces["staging"].fill("staging")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_night_in_which_staging_fails_leaves_dev_done_and_a_member_finishes_it(
+    act: Act, world: World, api: str, spaces: dict[str, Space]
+) -> None:
+    world.run_id = 7002  # a night of its own
+    night(world)
+    production, staging, dev = spaces["production"], spaces["staging"], spaces["dev"]
+    before = {name: space.fingerprint() for name, space in spaces.items()}
+    known = set(production.stored())
+    act.workflow("daily.yml", example())
+    # Somebody has put preview's database into staging's environment.
+    secrets = all_secrets(spaces) | {"STAGING_DATABASE_URL": spaces["preview"].url}
+    ran = act.run("daily.yml", event="schedule", api=api, secrets=secrets, actor="bob", run_id=7002)
+
+    assert not ran.passed, "one failing space makes the run red"
+    # act stops after a failed stage; on GitHub the purges follow, since their `if` asks for the backup alone.
+    assert results(ran) == {
+        "Back up production": "success",
+        "Back up dev": "success",
+        "Restore staging": "failure",
+        "Restore dev": "success",
+    }
+    assert {name: space.fingerprint() for name, space in spaces.items()} == before
+    new = {key.split("/")[-1].removesuffix(".json") for key in set(production.stored()) - known if "/catalog/" in key}
+    assert sorted(name.split("_")[0] for name in new) == ["dev", "production"]
+    for secret in secrets.values():
+        assert secret not in ran.log()
+
+    # The next morning: mallory may not, carol (a member) finishes it with the same backup.
+    act.workflow("daily.yml", FINISH.replace("BACKUP-ID", next(name for name in new if name.startswith("production"))))
+    again = staging.secrets() | {"MEMBERS_APP_KEY": "members"}
+    for login, expected in (("mallory", before["staging"]), ("carol", production.fingerprint())):
+        world.attempt(2, event="schedule", actor="bob", triggering_actor=login)
+        ran = act.run(
+            "daily.yml", event="schedule", api=api, secrets=again, actor="bob", triggering_actor=login, attempt=2,
+            run_id=7002,
+        )  # fmt: skip
+        assert ran.passed is (login == "carol"), ran.log()
+        assert staging.fingerprint() == expected
+    assert dev.fingerprint() == before["dev"]

@@ -12,6 +12,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -24,7 +25,15 @@ from fac_backup.hosting.cloudfoundry import s3
 from fac_backup.hosting.cloudfoundry.presigned import Signer
 from fac_backup.plain.errors import FailedError, IntegrityError
 from fac_backup.plain.locations import BucketAddress
-from fac_backup.store.bucket import GET_LIMIT, KEPT_HEADERS, Changed, NotFoundError, ObjectHead, TooLargeError
+from fac_backup.store.bucket import (
+    GET_LIMIT,
+    KEPT_HEADERS,
+    Changed,
+    NotFoundError,
+    ObjectHead,
+    ObjectInfo,
+    TooLargeError,
+)
 
 _log = logging.getLogger(__name__)
 FORMAT = 1
@@ -33,13 +42,14 @@ SECONDS = 4 * 3600
 INDEX_LIMIT = 1 << 30
 """Bytes of an index when unpacked."""
 _SLICE = 1 << 16
+_UNKNOWN = datetime.fromtimestamp(0, UTC)
 RENEWALS = 12
 """How often at most: two days, then a restore has to be asked for again."""
 
 
 @dataclass(frozen=True)
 class Listed:
-    """One object of the backup: key relative to the space's store, and bytes."""
+    """One object of the backup: key relative to the address that signs it, and bytes."""
 
     key: str
     size: int
@@ -109,11 +119,11 @@ class UrlBucket:
     ``store.bucket.Bucket`` raises: NotFoundError, Changed, TooLargeError.
     """
 
+    jobs = 16
+
     def __init__(self, load: Callable[[], bytes], *, connections: int = 16) -> None:
-        self._load = load
-        self._index = Index.parse(load())
-        self._renewals = 0
-        self._lock = threading.Lock()
+        self._source = _Renewed(load)
+        self._prefix = ""
         retry = urllib3.Retry(total=6, backoff_factor=0.3, status_forcelist=(429, 500, 502, 503, 504), redirect=0,
                               raise_on_status=False)  # fmt: skip
         self._pool = urllib3.PoolManager(
@@ -121,13 +131,22 @@ class UrlBucket:
         )
 
     def __repr__(self) -> str:
-        return f"UrlBucket({len(self._index.objects)} objects)"
+        return f"UrlBucket({len(self._source.index.objects)} objects)"
 
-    def list(self, prefix: str = "") -> Iterator[Listed]:
-        """The backup's objects below ``prefix``, sorted by key as UTF-8 bytes."""
-        keys = [key for key in self._index.objects if key.startswith(prefix)]
+    def below(self, prefix: str) -> UrlBucket:
+        """The same backup, keys relative to ``prefix``."""
+        view = copy(self)
+        view._prefix = self._prefix + prefix
+        return view
+
+    def list(self, prefix: str = "", *, start_after: str = "") -> Iterator[ObjectInfo]:
+        """The backup's objects below ``prefix``, sorted by key as UTF-8 bytes; ETag and time are not known."""
+        begin = self._prefix + prefix
+        keys = [key for key in self._source.index.objects if key.startswith(begin)]
         for key in sorted(keys, key=lambda key: key.encode()):
-            yield Listed(key, self._index.objects[key][0])
+            name = key.removeprefix(self._prefix)
+            if name > start_after:
+                yield ObjectInfo(name, self._source.index.objects[key][0], "", _UNKNOWN)
 
     def head(self, key: str) -> ObjectHead | None:
         """What S3 says of an object: by a GET of its first byte, because the addresses are signed for GET."""
@@ -136,14 +155,14 @@ class UrlBucket:
         except NotFoundError:
             return None
         try:
-            return _head_of(response, self._index.objects[key][0])
+            return _head_of(response, self._source.index.objects[self._prefix + key][0])
         finally:
             response.drain_conn()
             response.release_conn()
 
     def get(self, key: str, *, limit: int = GET_LIMIT) -> bytes:
         """A whole object of at most ``limit`` bytes."""
-        if key in self._index.objects and self._index.objects[key][0] > limit:
+        if self._source.index.objects.get(self._prefix + key, (0, b""))[0] > limit:
             raise TooLargeError("An object of the handed-over backup is larger than it may be")
         parts, size = [], 0
         for chunk in self.stream(key):
@@ -156,7 +175,7 @@ class UrlBucket:
     def stream(self, key: str, *, chunk: int = 1 << 20, if_match: str | None = None) -> Iterator[bytes]:
         """An object in pieces of ``chunk`` bytes, in bounded memory. Raises IntegrityError for another size."""
         response = self._open(key, {"If-Match": if_match} if if_match else {})
-        expected, got = self._index.objects[key][0], 0
+        expected, got = self._source.index.objects[self._prefix + key][0], 0
         try:
             for part in response.stream(chunk, decode_content=False):
                 got += len(part)
@@ -169,13 +188,14 @@ class UrlBucket:
             raise IntegrityError("An object of the handed-over backup has another size than its index says")
 
     def _open(self, key: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
-        if key not in self._index.objects:
+        full = self._prefix + key
+        if full not in self._source.index.objects:
             raise NotFoundError("The handed-over backup has no object of that name")
         for turn in (1, 2):
-            index = self._index
+            index = self._source.index
             try:
                 response = self._pool.request(
-                    "GET", index.url(key), headers=headers, preload_content=False, redirect=False
+                    "GET", index.url(full), headers=headers, preload_content=False, redirect=False
                 )
             except urllib3.exceptions.HTTPError:
                 raise FailedError("The handed-over backup cannot be reached", next_step="Run it again.") from None
@@ -187,20 +207,30 @@ class UrlBucket:
             if response.status == 412:
                 raise Changed("An object of the handed-over backup is not the one that was stored")
             if turn == 1:
-                self._renew(index)
+                self._source.renew(index)
         raise FailedError(
             f"The handed-over backup is refused (HTTP {response.status}), also with a new index",
             next_step="The run that handed it over is over, or its key was taken away: run it again.",
         )
 
-    def _renew(self, old: Index) -> None:
+
+class _Renewed:
+    """The index that holds now, shared by all views and threads."""
+
+    def __init__(self, load: Callable[[], bytes]) -> None:
+        self._load = load
+        self.index = Index.parse(load())
+        self._renewals = 0
+        self._lock = threading.Lock()
+
+    def renew(self, old: Index) -> None:
         with self._lock:
-            if self._index is not old:
+            if self.index is not old:
                 return  # another thread was faster
             self._renewals += 1
             if self._renewals > RENEWALS:
                 raise FailedError("The signatures of the handed-over backup were renewed too often")
-            self._index = Index.parse(self._load())
+            self.index = Index.parse(self._load())
 
 
 def _head_of(response: urllib3.BaseHTTPResponse, size: int) -> ObjectHead:
@@ -209,7 +239,7 @@ def _head_of(response: urllib3.BaseHTTPResponse, size: int) -> ObjectHead:
     try:
         modified = parsedate_to_datetime(headers.get("last-modified", "")).astimezone(UTC)
     except ValueError:
-        modified = datetime.fromtimestamp(0, UTC)
+        modified = _UNKNOWN
     return ObjectHead(
         size=int(total) if total.isdigit() else size,
         etag=headers.get("etag", ""),

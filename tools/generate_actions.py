@@ -51,7 +51,7 @@ def action_yml(name: str, bootstrap: str, *, alias: bool = False) -> str:
         "", "runs:", "  using: composite", "  steps:", f"    - name: {action.title}", "      id: run",
         "      # -p: bash reads neither BASH_ENV nor functions from the environment.",
         "      shell: /bin/bash --noprofile --norc -p -euo pipefail {0}",
-        f"      run: exec \"$GITHUB_ACTION_PATH/{bootstrap}\" {name}",
+        f"      run: exec /bin/bash -p \"$GITHUB_ACTION_PATH/{bootstrap}\" {name}",
         "      # Every variable that exists, empty if unused: what an earlier step left behind does not count.",
         "      env:",
     ]  # fmt: skip

@@ -161,12 +161,13 @@ def test_a_task_reads_productions_backup_without_its_key(
 
     def objects(address: BucketAddress) -> list[Listed]:
         seen.append(address.credentials.access_key_id)
-        sizes = {key: runner_s3.head(address, key) or 0 for key in ("catalog/a.json", "objects/aa/piece.zst")}
+        wanted = ("production/catalog/a.json", "production/objects/aa/piece.zst")
+        sizes = {key: runner_s3.head(address, key) or 0 for key in wanted}
         return [Listed(key, size) for key, size in sizes.items()]
 
     source = Source(account, Place(ORG, "production", APP, "backups", "production"), objects)
     result = run_in_space(Order("restore", ("restore", "--read")), settings, source)
-    assert result.document["got"] == {name: name for name in ("catalog/a.json", "objects/aa/piece.zst")}
+    assert result.document["got"] == {f"production/{name}": name for name in ("catalog/a.json", "objects/aa/piece.zst")}
     task = cloud.world.tasks[0]
     assert seen
     assert all(key not in str((task.command, task.environment)) for key in seen)

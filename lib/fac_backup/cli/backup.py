@@ -33,7 +33,8 @@ def command(
     Needs DATABASE_URL, FAC_BACKUP_BUCKET (s3://name/prefix) and FAC_BACKUP_DOCUMENTS (label=s3://name/prefix or none),
     or the bindings of Cloud Foundry. The backup exists when its manifest does; a run that fails leaves none.
     """
-    from fac_backup.operations.backup import BackupRequest, run
+    from fac_backup.operations.backup import BackupRequest
+    from fac_backup.operations.in_space import backup as run
 
     request = BackupRequest(space, kind, note, backup_id, range_threshold, range_pages)
     console.finish(run(request, around(console)))

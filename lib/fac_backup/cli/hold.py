@@ -21,6 +21,8 @@ Examples:
 @common
 def command(console: Console, space: str, backup_id: str, release: bool, confirm: str) -> None:
     """Keep a backup whatever the retention rules say, until it is released."""
+    from fac_backup.operations import in_space
     from fac_backup.operations.hold import run
 
-    console.finish(run(space, backup_id, release, confirm, around(console)))
+    with in_space.with_store(around(console), space) as there:
+        console.finish(run(space, backup_id, release, confirm, there))

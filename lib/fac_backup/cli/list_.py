@@ -21,6 +21,8 @@ Examples:
 @common
 def command(console: Console, space: str, kind: str, html: str) -> None:
     """Show what can be restored now, where to, how old and how big it is, and when it will be purged by which rule."""
+    from fac_backup.operations import in_space
     from fac_backup.operations.listing import run
 
-    console.finish(run(space, kind, html, around(console)))
+    with in_space.with_store(around(console), space) as there:
+        console.finish(run(space, kind, html, there))

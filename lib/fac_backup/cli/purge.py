@@ -22,6 +22,8 @@ def command(console: Console, space: str, dry_run: bool) -> None:
 
     The newest backup of each kind always stays, and so does one that is held. The plan says why, line by line.
     """
+    from fac_backup.operations import in_space
     from fac_backup.operations.purge import run
 
-    console.finish(run(space, dry_run, around(console)))
+    with in_space.with_store(around(console), space) as there:
+        console.finish(run(space, dry_run, there))

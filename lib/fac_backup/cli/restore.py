@@ -37,7 +37,8 @@ def command(
     Everything that can be checked is checked first. The new database is built beside the old one and swapped in; the
     state before is kept as a pre-restore backup, whose id is the undo. Exit code 7 means that a person must act.
     """
-    from fac_backup.operations.restore import RestoreRequest, run
+    from fac_backup.operations.in_space import restore as run
+    from fac_backup.operations.restore import RestoreRequest
 
     request = RestoreRequest(source, target, backup_id, confirm, dry_run, resume, beside, only, before_swap_sql)
     console.finish(run(request, around(console)))

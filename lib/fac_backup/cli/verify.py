@@ -27,6 +27,8 @@ def command(console: Console, space: str, backup_id: str, level: str, live: bool
 
     The rehearsal needs a server for its scratch database: FAC_BACKUP_SCRATCH_DATABASE_URL, else DATABASE_URL's.
     """
+    from fac_backup.operations import in_space
     from fac_backup.operations.verify import VerifyRequest, run
 
-    console.finish(run(VerifyRequest(space, backup_id, level, live, max_age_hours), around(console)))
+    with in_space.with_store(around(console), space) as there:
+        console.finish(run(VerifyRequest(space, backup_id, level, live, max_age_hours), there))

@@ -11,7 +11,7 @@ from fac_backup.documents.check import check as check_documents
 from fac_backup.documents.listing import Listing
 from fac_backup.documents.options import Options
 from fac_backup.documents.source import ReadSource
-from fac_backup.operations import opening, restore_database, restore_documents, views
+from fac_backup.operations import in_space, opening, restore_database, restore_documents, views
 from fac_backup.operations.gate import Admission
 from fac_backup.operations.opening import Opened
 from fac_backup.operations.result import Result
@@ -64,10 +64,12 @@ def choose(around: Surroundings, request: RestoreRequest, target: Opened) -> Cho
             f"{named} is a backup of {named.space}, not of {request.source}",
             next_step=f"`fac-backup list --space {request.source}` shows which there are.",
         )
-    store = opening.source_store(around, request.source, request.target)
-    if store.bucket.address == target.store.bucket.address:
-        store = target.store
-    store.bucket.check()
+    handed = in_space.handed_over(around, request.source, target.store)
+    store = handed or opening.source_store(around, request.source, request.target)
+    if handed is None:
+        if store.bucket.address == target.store.bucket.address:
+            store = target.store
+        store.bucket.check()
     if not store.open_for_reading():
         raise NoSuchBackupError(
             f"There is no store of {request.source} here", next_step="Check FAC_BACKUP_BUCKET and its prefix."
@@ -80,7 +82,7 @@ def choose(around: Surroundings, request: RestoreRequest, target: Opened) -> Cho
             f"{', '.join(sorted(wanted)) or '(none)'}",
             next_step="Give the target's documents the labels that the source's have.",
         )
-    return Chosen(manifest, store.pieces, store.bucket, store)
+    return Chosen(manifest, store.pieces, store.bucket, None if handed else store)
 
 
 def mode_of(around: Surroundings, target: Opened) -> Mode:

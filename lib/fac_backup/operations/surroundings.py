@@ -59,7 +59,8 @@ class Surroundings:
             from fac_backup.hosting.github.run import run_from
 
             return run_from(self.env).label
-        return f"(process {os.getpid()})"
+        # Inside a task of the app the runner that started it says who it is (operations.in_space).
+        return self.env.get("FAC_BACKUP_RUN_WHO") or f"(process {os.getpid()})"
 
     def one_space(self, name: str) -> str:
         """``name``, or the one space there is without a matrix. Raises UsageError for an unknown one, or for none."""
@@ -113,7 +114,10 @@ class Surroundings:
     def run(self) -> Run:
         """Who and what runs this, for manifests, locks and the audit."""
         if not self.inside_actions:
-            return Run(tool=__version__)
+            given = self.env
+            return Run(
+                tool=__version__, actor=given.get("FAC_BACKUP_RUN_ACTOR", ""), url=given.get("FAC_BACKUP_RUN_URL", "")
+            )
         from fac_backup.hosting.github.run import run_from
 
         run = run_from(self.env)

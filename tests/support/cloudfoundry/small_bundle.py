@@ -45,10 +45,29 @@ sys.exit(run_order(sys.argv[2], operation, os.environ))
 """
 
 
-def write(folder: Path) -> Path:
-    """The bundle, for the Python that runs the tests."""
+_CLI = """\
+import os, sys
+sys.path[:0] = {paths!r}
+from fac_backup.cli.main import cli
+from fac_backup.hosting.cloudfoundry.entry import run_order
+
+def run(arguments):
+    try:
+        cli.main(args=arguments, prog_name="fac-backup", standalone_mode=True)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+sys.exit(run_order(sys.argv[2], run, os.environ))
+"""
+
+
+def write(folder: Path, *, real: bool = False) -> Path:
+    """The bundle, for the Python that runs the tests; ``real``: with the program's own commands."""
     lib = Path(__file__).resolve().parents[3] / "lib"
     path = folder / f"fac-backup-0-cp{sys.version_info[0]}{sys.version_info[1]}.pyz"
     with zipfile.ZipFile(path, "w") as bundle:
-        bundle.writestr("__main__.py", _MAIN.format(paths=[str(lib), sysconfig.get_path("purelib")]))
+        bundle.writestr(
+            "__main__.py", (_CLI if real else _MAIN).format(paths=[str(lib), sysconfig.get_path("purelib")])
+        )
     return path

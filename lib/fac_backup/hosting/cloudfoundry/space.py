@@ -8,7 +8,7 @@ import logging
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -79,7 +79,9 @@ class Source:
     account: Account
     place: Place
     objects: Callable[[BucketAddress], Iterable[Listed]]
-    """All objects of exactly that backup, listed with the source's key; keys relative to its ``place.store``."""
+    """All objects of exactly that backup, listed with the source's key; keys relative to its ``place.prefix``."""
+    keeping: Callable[[BucketAddress], AbstractContextManager[object]] = nullcontext
+    """A block in which the source's store keeps that backup from a purge."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,8 @@ def _operate(
             source_bindings = Bindings(source.client, mark, settings.alive, settings.patience)
             key = stack.enter_context(source_bindings.key(source.instance, "source"))
             keepers.append((source_bindings, key))
-            address, objects = key.bucket(source.given.place.store), source.given.objects
+            address, objects = key.bucket(source.given.place.prefix), source.given.objects
+            stack.enter_context(source.given.keeping(address))
             handover = Handover(address, bucket, f"{folder}/index.zst", lambda: objects(address))
             handover.leave()
             handover_to.append(handover)

@@ -29,9 +29,9 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 KEPT = frozenset(  # one name after the other, read as a paragraph
     """
     HOME LANG LC_ALL TZ TMPDIR USER LOGNAME CI VCAP_SERVICES VCAP_SERVICES_FILE_PATH VCAP_APPLICATION
-    DATABASE_URL HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy AWS_ACCESS_KEY_ID
-    AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_REGION AWS_DEFAULT_REGION AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3
-    AWS_ENDPOINT_URL_STS AWS_ROLE_ARN AWS_ROLE_SESSION_NAME AWS_WEB_IDENTITY_TOKEN_FILE
+    DATABASE_URL HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy PIP_INDEX_URL PIP_CERT
+    AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_REGION AWS_DEFAULT_REGION AWS_ENDPOINT_URL
+    AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL_STS AWS_ROLE_ARN AWS_ROLE_SESSION_NAME AWS_WEB_IDENTITY_TOKEN_FILE
     AWS_EC2_METADATA_DISABLED AWS_USE_FIPS_ENDPOINT AWS_USE_DUALSTACK_ENDPOINT AWS_STS_REGIONAL_ENDPOINTS
     AWS_CONTAINER_CREDENTIALS_RELATIVE_URI AWS_CONTAINER_CREDENTIALS_FULL_URI AWS_CONTAINER_AUTHORIZATION_TOKEN
     AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE AWS_REQUEST_CHECKSUM_CALCULATION AWS_RESPONSE_CHECKSUM_VALIDATION
@@ -47,13 +47,12 @@ def cleaned(env: dict[str, str]) -> dict[str, str]:
 
 
 def pip_environment(env: dict[str, str]) -> dict[str, str]:
-    """The environment of pip: besides, an index of one's own. Hashes decide what is accepted, wherever it came from."""
+    """The environment of pip: no secret. An index of one's own may be: hashes decide what is accepted from it."""
     no_secrets = {
         k: v for k, v in cleaned(env).items() if not k.startswith(("FAC_BACKUP_", "AWS_", "VCAP_", "ACTIONS_"))
     }
     no_secrets.pop("DATABASE_URL", None)
-    index = {k: v for k, v in env.items() if k in ("PIP_INDEX_URL", "PIP_CERT", "PIP_PROXY", "PIP_CONFIG_FILE")}
-    return no_secrets | index | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+    return no_secrets | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
 
 
 def build(venv: Path, wheels: Path, env: dict[str, str]) -> None:
@@ -62,7 +61,9 @@ def build(venv: Path, wheels: Path, env: dict[str, str]) -> None:
     pip chooses and fetches; unpacking is done here, since a wheel is a zip of what goes into site-packages and no
     command of ours needs scripts. It takes half a second where pip takes five.
     """
-    run([sys.executable, "-I", "-m", "venv", "--without-pip", str(venv)], env)
+    # A task's bundle is built with pip; nothing else needs it, and making it takes seconds.
+    without = [] if task_mode(env) else ["--without-pip"]
+    run([sys.executable, "-I", "-m", "venv", *without, str(venv)], env)
     site = next((venv / "lib").glob("python3.*/site-packages"))
     if not unpack(wheels, site):
         with tempfile.TemporaryDirectory(dir=venv.parent) as scratch:
@@ -72,16 +73,19 @@ def build(venv: Path, wheels: Path, env: dict[str, str]) -> None:
             if not unpack(fetched, site):
                 raise SystemExit(fail("A package is not what requirements.lock says it is. Nothing was changed."))
             keep(fetched, wheels)
-    shutil.copytree(ROOT / "lib" / "fac_backup", site / "fac_backup", ignore=shutil.ignore_patterns("__pycache__"))
-    own_matrix = ROOT / "action-matrix.yml"
-    if own_matrix.is_file():  # it applies to the repositories that it names
-        shutil.copy(own_matrix, site / "fac_backup")
+    # The package itself is run from this action's own checkout; the matrix and tools/ stand beside it there.
+    (site / "fac-backup.pth").write_text(f"{ROOT / 'lib'}\n")
+
+
+def task_mode(env: dict[str, str]) -> bool:
+    """Whether the work is done inside a Cloud Foundry application."""
+    return env.get("FAC_BACKUP_MODE") == "task"
 
 
 def pip(scratch: Path, env: dict[str, str]) -> list[str]:
     """The command line of a pip: this Python's own, or one that is made for the purpose."""
     own = [sys.executable, "-I", "-m", "pip"]
-    if subprocess.run([*own, "--version"], env=env, capture_output=True, check=False).returncode == 0:
+    if subprocess.run([*own, "--version"], env=pip_environment(env), capture_output=True, check=False).returncode == 0:
         return own
     run([sys.executable, "-I", "-m", "venv", str(scratch / "pip")], env)
     return [str(scratch / "pip" / "bin" / "python"), "-I", "-m", "pip"]
@@ -118,7 +122,7 @@ def keep(fetched: Path, wheels: Path) -> None:
 
 def run(command: list[str], env: dict[str, str], *, may_fail: bool = False) -> bool:
     """Run a command whose output is shown only if it fails."""
-    done = subprocess.run(command, env=env, check=False, text=True, capture_output=True)
+    done = subprocess.run(command, env=pip_environment(env), check=False, text=True, capture_output=True)
     if done.returncode != 0 and not may_fail:
         for line in (done.stdout + done.stderr).splitlines()[-20:]:
             print(f"| {line}".replace("::", ":\\:").replace("##[", "#\\#["), file=sys.stderr)
@@ -141,7 +145,7 @@ def main() -> None:
     """Build the environment if this job has none yet, then become the program."""
     env = dict(os.environ)
     temp = Path(env.get("RUNNER_TEMP") or tempfile.gettempdir())
-    lock = hashlib.sha256(LOCK.read_bytes() + str(ROOT).encode() + sys.version.encode()).hexdigest()[:16]
+    lock = hashlib.sha256(LOCK.read_bytes() + f"{ROOT} {sys.version} {task_mode(env)}".encode()).hexdigest()[:16]
     home = temp / f"fac-backup-{lock}"
     ready = home / "ready"
     if not ready.exists():
@@ -149,7 +153,7 @@ def main() -> None:
         home.mkdir(parents=True, mode=0o700)
         cache = Path(env.get("RUNNER_TOOL_CACHE") or temp)
         tag = f"{sys.version_info[0]}.{sys.version_info[1]}-{os.uname().machine}-{lock_sum()}"
-        build(home / "venv", cache / "fac-backup-wheels" / tag, pip_environment(env))
+        build(home / "venv", cache / "fac-backup-wheels" / tag, env)
         ready.touch()
     python = str(home / "venv" / "bin" / "python")
     os.execve(python, [python, "-I", "-m", "fac_backup.actions_entry", *sys.argv[1:]], cleaned(env))  # noqa: S606

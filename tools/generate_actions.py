@@ -1,4 +1,4 @@
-"""Write actions/<name>/action.yml and the aliases at the root from lib/fac_backup/hosting/github/inputs.py.
+"""Write each action.yml, the aliases at the root and docs/actions.md from lib/fac_backup/hosting/github/inputs.py.
 
 python tools/generate_actions.py           writes them
 python tools/generate_actions.py --check   fails if one of them is not what would be written
@@ -59,12 +59,34 @@ def action_yml(name: str, bootstrap: str, *, alias: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
+def actions_md() -> str:
+    """docs/actions.md: inputs and outputs of every action as tables."""
+    lines = ["# Inputs and outputs of the actions", "", "<!-- Made by tools/generate_actions.py -->", ""]
+    lines += [
+        "The names are the options of the command line. Every input reaches the program as a variable `FAC_BACKUP_…`,",
+        "never as part of a shell line. The outputs are written whatever happened, refusals included.",
+        "",
+    ]
+    for name, action in ACTIONS.items():
+        lines += [f"## {name}", "", action.description, "", "| input | | default |", "|---|---|---|"]
+        for key in action.inputs:
+            item = INPUTS[key]
+            required = item.required and key not in OPTIONAL_IN.get(name, ())
+            default = "**required**" if required else f"`{item.default}`" if item.default else ""
+            lines.append(f"| `{key}` | {item.description.replace('|', chr(92) + '|')} | {default} |")
+        lines += ["", "| output | |", "|---|---|"]
+        lines += [f"| `{key}` | {OUTPUTS[key]} |" for key in action.outputs]
+        lines.append("")
+    return "\n".join(lines)
+
+
 def files() -> dict[Path, str]:
     """Path to content of everything that is generated here."""
     made: dict[Path, str] = {}
     for name in ACTIONS:
         made[ROOT / "actions" / name / "action.yml"] = action_yml(name, "../bootstrap.sh")
         made[ROOT / name / "action.yml"] = action_yml(name, "../actions/bootstrap.sh", alias=True)
+    made[ROOT / "docs" / "actions.md"] = actions_md()
     return made
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 
+from fac_backup.cli.main import COMMANDS
 from fac_backup.hosting.github.inputs import ACTIONS, INPUTS, environment_of
 from tests.support.lint import ROOT, actionlint, workflows
 
@@ -105,3 +107,15 @@ def test_a_reusable_workflow_gives_its_action_only_inputs_that_exist(name: str) 
             if step["uses"].startswith("$/actions/"):
                 action = ACTIONS[step["uses"].removeprefix("$/actions/")]
                 assert set(step["with"]) <= set(action.inputs), step["uses"]
+
+
+def test_every_variable_that_a_command_or_the_code_reads_is_set_by_every_action() -> None:
+    read = {
+        variable
+        for path in (ROOT / "lib").rglob("*.py")
+        for variable in re.findall(r"FAC_BACKUP_[A-Z_]*[A-Z]", path.read_text())
+    }
+    for module, _ in COMMANDS.values():
+        command = import_module(f"fac_backup.cli.{module}").command
+        read |= {str(option.envvar) for option in command.params if option.envvar}
+    assert read - set(environment_of("list")) == set()

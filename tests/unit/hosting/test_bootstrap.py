@@ -72,7 +72,7 @@ def test_only_what_the_program_may_know_is_passed_on(bootstrap: ModuleType) -> N
     hostile = dict.fromkeys(
         (*EMPTIED, "PATH", "PGHOST", "PGOPTIONS", "PGSERVICEFILE", "AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_CA_BUNDLE",
          "PYTHONBREAKPOINT", "PYTHONWARNINGS", "LD_DEBUG", "BASH_FUNC_x%%", "SHELLOPTS", "IFS", "BOTO_CONFIG",
-         "REQUESTS_CA_BUNDLE", "DYLD_INSERT_LIBRARIES", "PIP_INDEX_URL"),
+         "REQUESTS_CA_BUNDLE", "DYLD_INSERT_LIBRARIES", "PIP_TARGET", "PIP_CONFIG_FILE"),
         "/evil",
     )  # fmt: skip
     wanted = {item.variable: "x" for item in INPUTS.values()} | {

@@ -50,6 +50,7 @@ INPUTS: dict[str, Input] = {
         Input("bucket-credentials", "JSON in the shape of a cloud.gov S3 binding, from a secret. Default: AWS's own chain (OIDC, AWS_*)."),
         Input("documents", "label=s3://name[/prefix], several separated by spaces; none if there are no documents."),
         Input("documents-credentials", "JSON in the shape of a cloud.gov S3 binding, or an object of label to binding, from a secret."),
+        Input("scratch-database-url", "A server for the rehearsal's scratch database, from a secret. Default: the one of `database-url`."),
         Input("source-bucket", "In a restore: the source's backups bucket, where it is not the target's."),
         Input("source-bucket-credentials", "JSON in the shape of a cloud.gov S3 binding for `source-bucket`, from a secret."),
         Input("signing-key", "An Ed25519 private key in PEM form that signs backups, from a secret. Default: no signature."),
@@ -63,6 +64,7 @@ INPUTS: dict[str, Input] = {
         Input("source-cf-password", "Its password, from a secret."),
         Input("task-memory-mb", "Memory of the task, in MiB."),
         Input("task-disk-mb", "Disk of the task, in MiB."),
+        Input("restart", "After a restore in mode task: none, or how the application is restarted (docs/cloud-gov.md)."),
         Input("jobs", "How many connections and workers at the same time. Default: cores + 1."),
         Input("github-token", "Reads this run's record and settings: needs `actions: read` and `contents: read`.", default="${{ github.token }}"),
         Input("members-token", "Reads the team's members: a GitHub App's token with Members: read. GITHUB_TOKEN cannot."),
@@ -101,7 +103,7 @@ ACTIONS: dict[str, Action] = {
         "Restore",
         "Replace a space's database and documents by a backup, if the matrix and GitHub say that this run may.",
         "rotate-ccw",
-        ("source", "target", "backup-id", "confirm", "resume", "authorized-at", *_PLACES, *_SOURCE, "signing-key", *_CLOUD, *_SOURCE_CLOUD, *_TASK, "jobs", *_TOKENS),
+        ("source", "target", "backup-id", "confirm", "resume", "authorized-at", *_PLACES, *_SOURCE, "signing-key", *_CLOUD, *_SOURCE_CLOUD, *_TASK, "restart", "jobs", *_TOKENS),
         ("result", "exit-code", "backup-id", "undo-id", "database-bytes", "documents-count", "documents-bytes", "uploaded-bytes", "duration-seconds", "age-seconds"),
     ),
     "purge": Action(
@@ -122,7 +124,7 @@ ACTIONS: dict[str, Action] = {
         "Verify",
         "Prove that a backup is whole, or rehearse its restore.",
         "check-circle",
-        ("space", "backup-id", "level", "report-issue", *_PLACES, *_CLOUD, *_TASK, "jobs", *_TOKENS),
+        ("space", "backup-id", "level", "max-age-hours", "report-issue", *_PLACES, "scratch-database-url", *_CLOUD, *_TASK, "jobs", *_TOKENS),
         ("result", "exit-code", "backup-id", "duration-seconds", "age-seconds"),
     ),
     "authorize": Action(
@@ -165,9 +167,12 @@ INTERNAL: dict[str, str] = {
 """Set by every action itself, not by the workflow that uses it."""
 
 FORBIDDEN: tuple[str, ...] = (
-    "FAC_BACKUP_MATRIX", "FAC_BACKUP_JSON", "FAC_BACKUP_DEBUG", "FAC_BACKUP_RANGE_THRESHOLD", "FAC_BACKUP_RANGE_PAGES",
-    "FAC_BACKUP_HTML", "FAC_BACKUP_BESIDE", "FAC_BACKUP_ONLY", "FAC_BACKUP_BEFORE_SWAP_SQL", "FAC_BACKUP_RELEASE",
-    "FAC_BACKUP_OWNER", "FAC_BACKUP_LIVE", "FAC_BACKUP_REPOSITORY",
+    "FAC_BACKUP_MATRIX", "FAC_BACKUP_JSON", "FAC_BACKUP_DEBUG", "FAC_BACKUP_LOCK_WAIT", "FAC_BACKUP_RANGE_THRESHOLD",
+    "FAC_BACKUP_RANGE_PAGES", "FAC_BACKUP_HTML", "FAC_BACKUP_BESIDE", "FAC_BACKUP_ONLY", "FAC_BACKUP_BEFORE_SWAP_SQL",
+    "FAC_BACKUP_RELEASE", "FAC_BACKUP_OWNER", "FAC_BACKUP_LIVE", "FAC_BACKUP_REPOSITORY", "FAC_BACKUP_DATABASE",
+    "FAC_BACKUP_MEDIA", "FAC_BACKUP_MANAGE_PY", "FAC_BACKUP_TO", "FAC_BACKUP_COMPRESS", "FAC_BACKUP_SERVER",
+    "FAC_BACKUP_BUNDLES", "FAC_BACKUP_TASK_PYTHON", "FAC_BACKUP_RUN_ACTOR", "FAC_BACKUP_RUN_URL", "FAC_BACKUP_RUN_WHO",
+    "FAC_BACKUP_SOURCE_INDEX",
 )  # fmt: skip
 """Options of the command line that exist and that no action offers: set, empty. More: see ``EMPTIED``."""
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ class S3Server:
             "actions": ["Admin", "Read", "List", "Tagging", "Write"],
         }
         config.write_text(json.dumps({"identities": [admin]}))
+        # One volume a bucket instead of seven: tests make many small buckets.
+        (self.directory / "master.toml").write_text("[master.volume_growth]\ncopy_1 = 1\n")
         env = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
         log = (self.directory / "log").open("wb")
         self._process = subprocess.Popen(
@@ -64,7 +67,7 @@ class S3Server:
              f"-filer.port={ports['filer']}", f"-filer.port.grpc={free_port()}",
              f"-s3.port={self.port}", f"-s3.port.grpc={free_port()}", f"-s3.config={config}",
              "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.iam.readOnly=false",
-             "-volume.max=1000", "-master.volumeSizeLimitMB=128", "-master.telemetry=false"],
+             "-volume.max=4000", "-master.volumeSizeLimitMB=128", "-master.telemetry=false"],
             cwd=self.directory, stdout=log, stderr=log, env=env, start_new_session=True,
         )  # fmt: skip
         deadline = time.monotonic() + 60
@@ -106,6 +109,16 @@ class S3Server:
         name = f"{prefix}-{secrets.token_hex(4)}"
         self.client().create_bucket(Bucket=name)
         return name
+
+    def remove(self, *buckets: str) -> None:
+        """Delete buckets with all that is in them; missing ones are no error."""
+        client = self.client()
+        for bucket in buckets:
+            with suppress(ClientError):
+                for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+                    for one in page.get("Contents", []):
+                        client.delete_object(Bucket=bucket, Key=one["Key"])
+                client.delete_bucket(Bucket=bucket)
 
     def env(self) -> dict[str, str]:
         """The variables with which boto3 and ``fac-backup`` reach this server."""

@@ -208,6 +208,7 @@ class Space:
             connection.close()
 
     def close(self) -> None:
-        """Drop its databases; buckets go with the server."""
+        """Drop its databases and buckets."""
+        self.s3.remove(self.documents, self.backups)
         for name in self.databases():
             self.pg.execute("postgres", f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

@@ -94,13 +94,16 @@ def _row(
 ) -> BackupRow:
     made = entry.manifest
     signed = {"valid": True, "unchecked": None}.get(entry.signature, False)
+    created = made.created if made else entry.id.time
+    if entry.future:  # the id or the manifest says so: shown by the later of the two, so that it counts as future
+        created = max(created, entry.id.time)
     unusable = made is None or entry.future or (signed is False and around.require_signatures(store.space))
     return BackupRow(
         id=str(entry.id),
         space=entry.id.space,
         kind=entry.id.kind,
-        created=made.created if made else entry.id.time,
-        age_seconds=(now - (made.created if made else entry.id.time)).total_seconds(),
+        created=created,
+        age_seconds=(now - created).total_seconds(),
         note=made.note if made else "",
         database_bytes=made.database.size if made else 0,
         documents_count=made.documents_count if made else 0,

@@ -21,14 +21,25 @@ Examples:
         "manifest names is there and whole. restore: restored into a scratch database and compared.")  # fmt: skip
 @option("--live", is_flag=True, help="Compare the live tables' rows with the backup's counts.")
 @option("--max-age-hours", type=click.FloatRange(0), default=None, help="Fail if the newest backup is older.")
+@option("--report-issue", is_flag=True, help="Inside Actions: a failure opens an issue, the next success closes it.")
 @common
-def command(console: Console, space: str, backup_id: str, level: str, live: bool, max_age_hours: float | None) -> None:
+def command(
+    console: Console, space: str, backup_id: str, level: str, live: bool, max_age_hours: float | None,
+    report_issue: bool,
+) -> None:  # fmt: skip
     """Prove that a backup is whole, or rehearse its restore.
 
     The rehearsal needs a server for its scratch database: FAC_BACKUP_SCRATCH_DATABASE_URL, else DATABASE_URL's.
     """
     from fac_backup.operations import in_space
+    from fac_backup.operations.result import Result
     from fac_backup.operations.verify import VerifyRequest, run
+    from fac_backup.operations.verify_report import reported
 
-    with in_space.with_store(around(console), space) as there:
-        console.finish(run(VerifyRequest(space, backup_id, level, live, max_age_hours), there))
+    here = around(console)
+
+    def verify() -> Result:
+        with in_space.with_store(here, space) as there:
+            return run(VerifyRequest(space, backup_id, level, live, max_age_hours), there)
+
+    console.finish(reported(here, space, verify) if report_issue else verify())

@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 def report(run: Run, token: str, space: str, failure: str) -> str:
     """Tell the repository's issues how the verification of ``space`` ended: ``failure`` is empty if it passed.
 
-    Returns what was done: ``opened``, ``commented``, ``closed``, ``nothing``, or ``failed``. Never raises: an issue that
+    Returns what was done: ``opened``, ``commented``, ``closed``, ``nothing`` or ``failed``. Never raises: an issue that
     could not be written must not hide the result of the verification, which makes the run red by itself.
     """
     github = GitHub(run.api_url, token)

@@ -225,7 +225,11 @@ def test_the_archive_says_which_pg_restore_it_needs(minor: int, needs: int | Non
 
 def test_the_content_decides_not_the_name(tmp_path: Path) -> None:
     plain = b"--\n-- PostgreSQL database dump\n--\nSELECT 1;\n"
-    for name, data in (("x.dump", plain), ("x.psql", gzip.compress(plain, mtime=0)), ("x.psql.bin", b"\xef\xbb\xbf" + plain)):
+    for name, data in (
+        ("x.dump", plain),
+        ("x.psql", gzip.compress(plain, mtime=0)),
+        ("x.psql.bin", b"\xef\xbb\xbf" + plain),
+    ):
         path = tmp_path / name
         path.write_bytes(data)
         with open_database_archive(path) as archive:

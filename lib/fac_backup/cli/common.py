@@ -171,3 +171,5 @@ def set_up_logging(console: Console) -> None:
     logger.handlers = [_Handler(console._safe)]
     logger.setLevel(logging.DEBUG if console.debug else logging.INFO)
     logger.propagate = False
+    # Without any handler Python prints other libraries' warnings to stderr; some of them show addresses.
+    logging.getLogger().addHandler(logging.NullHandler())

@@ -22,10 +22,11 @@ Examples:
 @option("--live", is_flag=True, help="Compare the live tables' rows with the backup's counts.")
 @option("--max-age-hours", type=click.FloatRange(0), default=None, help="Fail if the newest backup is older.")
 @option("--report-issue", is_flag=True, help="Inside Actions: a failure opens an issue, the next success closes it.")
+@option("--ping-url", default="", help="A dead man's switch: URL/start, then URL or URL/fail is requested.")
 @common
 def command(
     console: Console, space: str, backup_id: str, level: str, live: bool, max_age_hours: float | None,
-    report_issue: bool,
+    report_issue: bool, ping_url: str,
 ) -> None:  # fmt: skip
     """Prove that a backup is whole, or rehearse its restore.
 
@@ -35,6 +36,7 @@ def command(
     from fac_backup.operations.result import Result
     from fac_backup.operations.verify import VerifyRequest, run
     from fac_backup.operations.verify_report import reported
+    from fac_backup.operations.watchdog import watched
 
     here = around(console)
 
@@ -42,4 +44,6 @@ def command(
         with in_space.with_store(here, space) as there:
             return run(VerifyRequest(space, backup_id, level, live, max_age_hours), there)
 
-    console.finish(reported(here, space, verify) if report_issue else verify())
+    with watched(ping_url):
+        result = reported(here, space, verify) if report_issue else verify()
+    console.finish(result)

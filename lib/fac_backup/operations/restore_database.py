@@ -186,9 +186,10 @@ class Beside:
     def close(self) -> None:
         """Statistics for the planner, then drop the old databases that are no longer kept."""
         analyze(self._database, self._around.jobs)
-        hours = self._around.matrix.space(self._target.space).keep_previous
+        keep = self._around.matrix.space(self._target.space).keep_previous * 3600
+        now = self._around.clock().timestamp()
         for left in scratch.find(self._database):
-            if left.role == "old" and (left.name != self._kept or not hours):
+            if left.role == "old" and now - _made_at(left.token) >= keep:
                 scratch.drop(self._database, left.name)
 
     def state(self) -> str:
@@ -310,6 +311,14 @@ def beside_only(request: RestoreRequest, chosen: Chosen, target: Opened, around:
     )
     data = {"backup_id": chosen.manifest.id, "beside": request.beside, "rows": report.rows, "duration_seconds": took}
     return Result(outcome, data)
+
+
+def _made_at(token: str) -> float:
+    """When the restore that made a scratch database began (seconds since 1970), as its token tells; else 0."""
+    try:
+        return float(int(token[:8], 16))
+    except ValueError:
+        return 0.0
 
 
 def _others_kept_out(database: Database) -> sessions.KeptOut:

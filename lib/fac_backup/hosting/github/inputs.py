@@ -44,6 +44,7 @@ INPUTS: dict[str, Input] = {
         Input("report-issue", "true: open an issue when the verification fails, and close it when it passes again. Needs `issues: write`."),
         Input("max-age-hours", "Fail if the newest backup of this kind is older than so many hours."),
         Input("authorized-at", "The output of the same name of the action `authorize`, where a job before this one asked it."),
+        Input("ping-url", "A dead man's switch, from a secret: URL/start, then URL or URL/fail is requested (as healthchecks.io has it)."),
         Input("mode", "direct: this runner reaches database and buckets. task: the work runs inside the Cloud Foundry application."),
         Input("database-url", "postgres://user:password@host:port/name, from a secret."),
         Input("bucket", "Where backups are kept: s3://name or s3://name/prefix."),
@@ -124,7 +125,7 @@ ACTIONS: dict[str, Action] = {
         "Verify",
         "Prove that a backup is whole, or rehearse its restore.",
         "check-circle",
-        ("space", "backup-id", "level", "max-age-hours", "report-issue", *_PLACES, "scratch-database-url", *_CLOUD, *_TASK, "jobs", *_TOKENS),
+        ("space", "backup-id", "level", "max-age-hours", "report-issue", "ping-url", *_PLACES, "scratch-database-url", *_CLOUD, *_TASK, "jobs", *_TOKENS),
         ("result", "exit-code", "backup-id", "duration-seconds", "age-seconds"),
     ),
     "authorize": Action(

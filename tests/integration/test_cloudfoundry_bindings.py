@@ -256,6 +256,13 @@ def test_additional_buckets_of_a_shared_instance_are_refused(there: Setting) -> 
         pass
 
 
+def test_every_secret_is_masked_before_its_first_use(there: Setting) -> None:
+    masked: list[str] = []
+    with there.bindings(mask=masked.extend).bound(there.instance, there.app) as bound:
+        told = {bound.credentials[key] for key in ("access_key_id", "secret_access_key", "uri")}
+    assert told <= set(masked)
+
+
 def test_renewing_moves_the_lease(there: Setting) -> None:
     moments = iter(datetime(2026, 11, 22, 20, minute, tzinfo=UTC) for minute in range(0, 60, 10))
     bindings = there.bindings(now=lambda: next(moments))

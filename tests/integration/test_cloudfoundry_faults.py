@@ -84,10 +84,10 @@ def store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fac_backup.hosting.cloudfoundry.space.command", lambda *a: "sleep 0.3")
 
 
-def _bindings(*arguments: object) -> object:
+def _bindings(*arguments: object, **settings: object) -> object:
     from fac_backup.hosting.cloudfoundry.bindings import Bindings
 
-    return Bindings(*arguments, probe=lambda address: True)  # type: ignore[arg-type]
+    return Bindings(*arguments, probe=lambda address: True, **settings)  # type: ignore[arg-type]
 
 
 def calls_of(cloud: CloudFoundry, fac: Fac, operation: str, bundle: Path) -> int:

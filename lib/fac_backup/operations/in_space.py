@@ -296,7 +296,20 @@ def _settings(around: Surroundings, space: str, *, task: bool = False) -> Settin
     place = Place(org, str(space_name), app, backups, space, binding=settings.binding)
     bundles = _bundles({} if around.inside_actions else given) if task else ()
     restart = given.get("FAC_BACKUP_RESTART") or "none"
-    return Settings(api, account, place, around.who, bundles, limits, restart=restart)
+    return Settings(
+        api, account, place, around.who, bundles, limits, restart=restart,
+        mask=_mask if around.inside_actions else _nobody_reads,
+    )  # fmt: skip
+
+
+def _mask(values: Iterable[str]) -> None:
+    from fac_backup.hosting.github.commands import mask
+
+    mask(values)
+
+
+def _nobody_reads(_: Iterable[str]) -> None:
+    """Outside Actions there is no log that others read, and no runner that masks."""
 
 
 def _bundles(env: Mapping[str, str]) -> tuple[Path, ...]:

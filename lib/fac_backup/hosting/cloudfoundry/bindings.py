@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from fac_backup.plain.locations import BucketAddress
 
 _log = logging.getLogger(__name__)
 _BINDINGS = "/v3/service_credential_bindings"
+_SECRET = re.compile(r"key|secret|password|token|uri")
 
 
 def utc_now() -> datetime:
@@ -60,6 +62,8 @@ class Bindings:
     patience: Patience = Patience()
     now: Callable[[], datetime] = utc_now
     probe: Callable[[BucketAddress], bool] = s3.accepted
+    mask: Callable[[Iterable[str]], None] = lambda _: None
+    """Told every secret before its first use, so that a job's log cannot show it."""
 
     @contextmanager
     def bound(
@@ -251,6 +255,7 @@ class Bindings:
         credentials = details.get("credentials")
         if not isinstance(credentials, dict):
             raise FailedError(f"The binding of {instance.name} has no credentials")
+        self.mask(str(value) for key, value in credentials.items() if isinstance(value, str) and _SECRET.search(key))
         return credentials
 
     # keeping

@@ -67,6 +67,8 @@ class Settings:
     after: tuple[str, ...] = ()
     """… and after it succeeded, unbound, before the restart."""
     python: str = "python3"
+    mask: Callable[[Iterable[str]], None] = lambda _: None
+    """Told every secret before its first use."""
     alive: Alive | None = None
     patience: Patience = field(default_factory=Patience)
     pace: Pace = field(default_factory=Pace)
@@ -153,7 +155,7 @@ def reached(settings: Settings, purpose: str = "direct") -> Iterator[BucketAddre
     """A key to the backups bucket for a runner that reaches database and S3 itself; gone after the block."""
     client, app, instance = _find(settings.api, settings.account, settings.place, settings.pace)
     sweep(client, [app.space], utc_now(), settings.alive)
-    bindings = Bindings(client, Mark.of(settings.run), settings.alive, settings.patience)
+    bindings = Bindings(client, Mark.of(settings.run), settings.alive, settings.patience, mask=settings.mask)
     with bindings.key(instance, purpose) as bound:
         yield bound.bucket(settings.place.prefix)
 
@@ -183,7 +185,7 @@ def _operate(
     with ExitStack() as stack:
         handover_to: list[Handover] = []
         keepers: list[tuple[Bindings, Bound]] = []
-        bindings = Bindings(client, mark, settings.alive, settings.patience)
+        bindings = Bindings(client, mark, settings.alive, settings.patience, mask=settings.mask)
         bound = stack.enter_context(bindings.bound(instance, app, mode=settings.place.binding))
         keepers.append((bindings, bound))
         bucket = bound.bucket()
@@ -191,7 +193,7 @@ def _operate(
         _tidy_old(bucket, f"{settings.place.store}/handover/")
         stack.callback(_tidy, bucket, [f"{folder}/{name}" for name in ("order.json", "result.json", "index.zst")])
         if source:
-            source_bindings = Bindings(source.client, mark, settings.alive, settings.patience)
+            source_bindings = Bindings(source.client, mark, settings.alive, settings.patience, mask=settings.mask)
             key = stack.enter_context(source_bindings.key(source.instance, "source"))
             keepers.append((source_bindings, key))
             address, objects = key.bucket(source.given.place.prefix), source.given.objects

@@ -8,6 +8,7 @@ from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.errors import FailedError, UsageError
 from fac_backup.plain.text import plural
+from fac_backup.policy.lint import lint
 from fac_backup.report.views import CheckRow, Fact, Failure, Outcome
 
 
@@ -40,7 +41,12 @@ def run(around: Surroundings, repository: str = "") -> Result:
         members=GitHub(api, env.get("FAC_BACKUP_MEMBERS_TOKEN") or token),
         server=(env.get("GITHUB_SERVER_URL") or "https://github.com").rstrip("/"),
     )
-    return result_of(examine(settings), around.matrix_from)
+    page = f"{settings.server}/{repository}/blob/{branch}/action-matrix.yml"
+    mistakes = tuple(
+        Finding(f"matrix: {'.'.join(str(part) for part in one.at)}", False, one.sentence, page, one.severity == "error")
+        for one in lint(around.matrix)
+    )
+    return result_of(mistakes + examine(settings), around.matrix_from)
 
 
 def result_of(findings: tuple[Finding, ...], matrix_from: str) -> Result:

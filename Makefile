@@ -4,7 +4,7 @@ PYTEST_ARGS ?=
 WORKERS ?= 3
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint bench torture lock generate clean
+.PHONY: help setup demo test lint bench torture lock generate bundle clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -19,7 +19,7 @@ test: setup lint  ## everything that must hold, on real servers (under 15 minute
 	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 lint: setup  ## types, style, workflows
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python -m tests.support.lint
 
 bench: setup  ## side by side with what users would run instead (BENCH_SCALE=0.1 for a quick one)
 	@$(BIN)/python -m benchmarks.run
@@ -30,9 +30,13 @@ torture: setup  ## kills, network faults, flipped bytes (TORTURE_RUNS scales it;
 generate: setup  ## everything that is made from something else: schema, aliases, tables of inputs
 	@$(BIN)/python tools/generate.py
 
+bundle: setup  ## the program as one file for each Python, for tasks on Cloud Foundry
+	@python3 tools/bundle.py --output dist
+
 lock: setup  ## renew both locks with hashes
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 -c requirements.lock pyproject.toml --group test -o requirements-test.lock
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 -c requirements.lock pyproject.toml --group release -o requirements-release.lock
 
 clean:  ## remove what setup and the tests made
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build

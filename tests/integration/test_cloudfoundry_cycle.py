@@ -124,7 +124,7 @@ def stage(
         write(bundles, real=True)
         made = Stage(cloud, fac, s3_users, folder, bundles)
         for space in SPACES:
-            _fill(made, space)
+            fill(made, space)
             made.direct(space, "adopt", "--space", space, "--confirm", space)
         yield made
         for url in fac.databases.values():
@@ -132,7 +132,7 @@ def stage(
             pg15.execute("postgres", f'DROP DATABASE "{name}" WITH (FORCE)', f'DROP ROLE "{name}_owner"')
 
 
-def _fill(stage: Stage, space: str) -> None:
+def fill(stage: Stage, space: str) -> None:
     connection = psycopg2.connect(stage.fac.databases[space])
     with connection, connection.cursor() as cursor:
         cursor.execute("CREATE TABLE audits (id int PRIMARY KEY, report text)")

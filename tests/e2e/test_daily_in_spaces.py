@@ -1,0 +1,93 @@
+"""examples/workflows/daily.yml under act in ``mode: task``: inside the spaces of a Cloud Foundry, unbound at the end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from tools import bundle
+
+from tests.integration.test_cloudfoundry_cycle import SPACE, Stage, fill
+from tests.support.act import ROOT, Act
+from tests.support.cloudfoundry import CloudFoundry, Fault
+from tests.support.cloudfoundry.fac import APP, ORG, build
+from tests.support.cloudfoundry.fixtures import s3_users  # noqa: F401
+from tests.support.github_api import World
+from tests.support.postgres import PostgresServer
+from tests.support.s3 import S3Server
+
+SPACES = ("production", "staging", "dev")
+MATRIX = """\
+version: 1
+who: {{team: octo/admins}}
+cloud_foundry: {{api: "{api}", organization: {org}, app: {app}}}
+spaces:{spaces}
+paths:
+  - {{source: production, target: staging, when: [unattended, manual]}}
+  - {{source: dev, target: dev, when: [unattended, manual], undo: none}}
+"""
+
+
+def example() -> str:
+    """The example, with ``mode: task`` and one service account for all spaces: act has no environments."""
+    text = (ROOT / "examples/workflows/daily.yml").read_text()
+    text = text.replace("    with:\n", "    with:\n      mode: task\n      task-memory-mb: 512\n")
+    lines = []
+    for line in text.splitlines():
+        if line.strip().startswith("secrets: inherit"):
+            line = "    secrets:\n" + "\n".join(
+                f"      {name}: ${{{{ secrets.{name} }}}}" for name in ("CF_USERNAME", "CF_PASSWORD")
+            )
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def stage(
+    s3_users: S3Server, pg15: PostgresServer, act: Act, world: World, tmp_path: object  # noqa: F811
+) -> Iterator[Stage]:  # fmt: skip
+    with CloudFoundry(s3_users) as cloud:
+        fac = build(cloud, s3_users, pg15, SPACES)
+        spaces = "".join(SPACE.format(name=name) for name in SPACES)
+        matrix = MATRIX.format(api=cloud.address, org=ORG, app=APP, spaces=spaces)
+        folder = act.folder / "by-hand"
+        folder.mkdir()
+        (folder / "action-matrix.yml").write_text(matrix)
+        world.matrix(matrix)
+        made = Stage(cloud, fac, s3_users, folder, act.library / "dist")
+        for space in SPACES:
+            fill(made, space)
+            made.direct(space, "adopt", "--space", space, "--confirm", space)
+        yield made
+        for url in fac.databases.values():
+            name = url.rpartition("/")[2]
+            pg15.execute("postgres", f'DROP DATABASE "{name}" WITH (FORCE)', f'DROP ROLE "{name}_owner"')
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_night_the_spaces_are_worked_on_by_tasks_and_nothing_stays_bound(
+    act: Act, world: World, api: str, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.support.act.TIMEOUT", 600)  # twelve jobs, each with an environment of its own
+    try:
+        bundle.build(f"{sys.version_info[0]}.{sys.version_info[1]}", act.library / "dist")
+    except subprocess.CalledProcessError:
+        pytest.skip("the locked wheels cannot be downloaded here")
+    world.attempt(1, event="schedule", actor="bob", triggering_actor="bob", path=".github/workflows/daily.yml")
+    before = {space: (stage.rows(space), stage.documents(space)) for space in SPACES}
+    during: list[str] = []
+    stage.cloud.faults = [Fault(lambda _: during.append(stage.cloud.world.table()), match="GET /v3/tasks/", times=999)]
+    act.workflow("daily.yml", example())
+    secrets = {"CF_USERNAME": str(stage.fac.user.name), "CF_PASSWORD": stage.fac.user.password}
+    ran = act.run("daily.yml", event="schedule", api=api, secrets=secrets, actor="bob")
+    assert ran.passed, ran.log()
+    after = {space: (stage.rows(space), stage.documents(space)) for space in SPACES}
+    assert after == before | {"staging": before["production"]}
+    assert stage.cloud.world.temporary() == []
+    assert len([task for task in stage.cloud.world.tasks if task.state == "SUCCEEDED"]) == 4
+    assert stage.fac.user.password not in ran.log()
+    assert during
+    print(during[0], during[-1], stage.cloud.world.table(), sep="\n\n")

@@ -40,7 +40,7 @@ class World:
         with (stdin or Path(os.devnull)).open("rb") as stream:
             return subprocess.run(
                 [sys.executable, "-m", "fac_backup", *arguments], env=environment, stdin=stream, capture_output=True,
-                text=True, check=False, timeout=200, cwd="/",  # no matrix here: this library's own stands in the checkout
+                text=True, check=False, timeout=200, cwd="/",  # no matrix here: the library.s own is in the checkout
             )  # fmt: skip
 
     def done(

@@ -28,7 +28,8 @@ torture: setup  ## kills, network faults, flipped bytes (TORTURE_RUNS scales it;
 	@$(BIN)/python -m tests.torture
 
 generate: setup  ## everything that is made from something else: schema, aliases, tables of inputs
-	@$(BIN)/python tools/generate.py
+	@$(BIN)/python -m fac_backup.policy.schema > action-matrix.schema.json
+	@$(BIN)/python tools/generate_actions.py
 
 bundle: setup  ## the program as one file for each Python, for tasks on Cloud Foundry
 	@python3 tools/bundle.py --output dist

@@ -19,6 +19,9 @@ from tools import bundle
 
 from tests.support.cloudfoundry.small_bundle import write as small_bundle
 
+# One worker runs them all: building a bundle takes most of their time, and they share it.
+pytestmark = pytest.mark.xdist_group("bundle")
+
 ROOT = Path(__file__).parents[2]
 FAKE_CF = """#!/bin/sh
 echo "$1 $2 $3" >> "$CF_LOG"

@@ -4,7 +4,7 @@ PYTEST_ARGS ?=
 WORKERS ?= 3
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint bench torture lock generate bundle clean
+.PHONY: help setup demo test lint bench lock generate bundle clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -23,9 +23,6 @@ lint: setup  ## types, style, workflows
 
 bench: setup  ## side by side with what users would run instead (BENCH_SCALE=0.1 for a quick one)
 	@$(BIN)/python -m benchmarks.run
-
-torture: setup  ## kills, network faults, flipped bytes (TORTURE_RUNS scales it; seeds are printed)
-	@$(BIN)/python -m tests.torture
 
 generate: setup  ## everything that is made from something else: schema, aliases, tables of inputs
 	@$(BIN)/python -m fac_backup.policy.schema > action-matrix.schema.json

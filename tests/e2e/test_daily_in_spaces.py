@@ -1,4 +1,4 @@
-"""examples/workflows/daily.yml under act in ``mode: task``: inside the spaces of a Cloud Foundry, unbound after."""
+"""The daily example under act in ``mode: task``: inside the spaces of a Cloud Foundry, unbound at the end."""
 
 from __future__ import annotations
 

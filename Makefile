@@ -22,6 +22,7 @@ lint: setup  ## types, style, workflows
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python -m tests.support.lint
 
 bench: setup  ## side by side with what users would run instead (BENCH_SCALE=0.1 for a quick one)
+	@bash tools/setup-bench.sh
 	@$(BIN)/python -m benchmarks.run
 
 generate: setup  ## everything that is made from something else: schema, aliases, tables of inputs

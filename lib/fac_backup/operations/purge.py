@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 
 from fac_backup.operations import catalog_view, gate, opening
 from fac_backup.operations.renewing import references_of
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
+from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.text import plural, size
 from fac_backup.policy.retention import Decision
 from fac_backup.report.views import Fact, Outcome, PlanRow
@@ -38,14 +40,13 @@ def run(space: str, dry_run: bool, around: Surroundings) -> Result:
     store.open_for_reading()
     if dry_run:
         entries = store.catalog.entries()
-        return _result(space, entries, catalog_view.plan(store, around, entries), None, began, dry_run=True)
+        return _result(space, entries, _plan(store, around, entries, store.pins.active()), None, began, dry_run=True)
     signing = opening.signer(around, space)
     with store.locks.acquire("store", "exclusive", wait=around.patience(LOCK_WAIT)) as lease:
         entries = store.catalog.entries()
-        decisions = catalog_view.plan(store, around, entries)
-        pinned = store.pins.active()
+        decisions = _plan(store, around, entries, store.pins.active())
         for decision in decisions:
-            if decision.keep or decision.id in pinned:
+            if decision.keep:
                 continue
             lease.check()
             log.info("Removing %s: %s", decision.id, decision.reason)
@@ -57,6 +58,22 @@ def run(space: str, dry_run: bool, around: Surroundings) -> Result:
             facts={"removed": [str(d.id) for d in decisions if not d.keep], "objects": freed[0], "bytes": freed[1]},
         )  # fmt: skip
     return _result(space, entries, decisions, freed, began, dry_run=False)
+
+
+def _plan(
+    store: Store, around: Surroundings, entries: list[Entry], pinned: frozenset[BackupId]
+) -> tuple[Decision, ...]:
+    """The retention plan, but what restores need stays: those that run elsewhere, and those to be finished here."""
+    needed = {str(backup_id) for backup_id in pinned}
+    for unfinished, _ in store.journal.unfinished():
+        needed.update(str(unfinished.data.get(key) or "") for key in ("undo_id", "backup_id"))
+    reason = "A restore needs it that runs elsewhere, or that was left unfinished here."
+    return tuple(
+        replace(decision, keep=True, rule="needed", reason=reason, expires=None)
+        if not decision.keep and str(decision.id) in needed
+        else decision
+        for decision in catalog_view.plan(store, around, entries)
+    )
 
 
 def _sweep(store: Store, lease: Lease) -> tuple[int, int]:

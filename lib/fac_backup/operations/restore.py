@@ -7,15 +7,15 @@ The steps, in order, and the state that a failure leaves at each:
  3. every check that can be made beforehand: the plan    nothing was touched (a dry run ends here)
  4. locks, and a pin in the source's store               nothing was touched
  5. the pre-restore backup of the target: the undo       nothing was touched
- 6. documents that the target lacks are added            put back: they are deleted again
- 7. the new database is built beside the old, verified   put back: it is dropped; the old one serves all the time
+ 6. the new database is built beside the old, verified   put back: it is dropped; the old one serves all the time
+ 7. documents that the target lacks are added            put back: they are deleted again
  8. the swap, one transaction                            it happened or it did not; a journal knows that it was near
  9. documents: overwrite and delete                      put back: the old database returns, documents from the undo
 10. the end: old database dropped or kept, markers renewed, statistics, audit
 
-In place (no room, or no right to create databases) steps 7 and 8 are: wipe, fill, verify; a failure fills it again from
-the pre-restore backup. Where something cannot be put back the exit code is 7. A killed restore leaves its journal:
-``--resume`` goes on from there, and so does the next restore into the target.
+In place (no room, or no right to create databases) step 6 only reads every piece, and step 8 is: wipe, fill, verify;
+a failure fills it again from the pre-restore backup. Where something cannot be put back the exit code is 7. A killed
+restore leaves its journal: ``--resume`` goes on from there, and so does the next restore into the target.
 """
 
 from __future__ import annotations
@@ -23,12 +23,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fac_backup.operations import backup, gate, markers, opening, restore_database, restore_documents, restore_plan
+from fac_backup.operations import (
+    backup,
+    gate,
+    markers,
+    opening,
+    restore_database,
+    restore_documents,
+    restore_plan,
+    stages,
+)
 from fac_backup.operations.opening import Opened
 from fac_backup.operations.restore_plan import Chosen, RestorePlan
 from fac_backup.operations.result import Result
@@ -53,6 +62,11 @@ log = logging.getLogger(__name__)
 
 LOCK_WAIT = 900.0
 """Seconds to wait for backups of the target, and for a purge of either store, to end."""
+
+
+HALF_REPLACED = frozenset({"swapping", "swapped", "wiping", "filled"})
+"""Steps of the journal from which on the target may be neither what it was nor the backup. Before them the old database
+serves, and people may have gone on with it: then a restore begins anew, with a pre-restore backup of its own."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +104,11 @@ def run(request: RestoreRequest, around: Surroundings) -> Result:
     with ExitStack() as stack:
         lease = stack.enter_context(target.store.locks.acquire("store", "shared", wait=around.patience(LOCK_WAIT)))
         ours = stack.enter_context(target.store.locks.acquire("space", "exclusive", wait=around.patience(LOCK_WAIT)))
+        # Until now it may have been the journal of a restore that was running, and has ended since.
+        unfinished = _still_unfinished(target, request, unfinished)
         stack.enter_context(_pinned(chosen, target, around))
+        for overtaken in stages.give_up_all(target.store):
+            log.warning("The backup %s, of which only some shards are copied, is given up", overtaken)
         work = _Work(chosen, target, around, lease, ours, plan, before_swap)
         work.begin(unfinished, with_undo=admission.decision.pre_restore or plan.mode == "in-place")
         work.carry_out()
@@ -119,16 +137,16 @@ class _Work:
         self.facts: dict[str, Any] = {}
         self._leases = (lease, ours)
         self._journal: tuple[JournalEntry, str] | None = None
-        self._documents = restore_documents.Documents(chosen, target, around)
+        self._documents = restore_documents.Documents(chosen, target, around, self._alive)
         self._database = restore_database.choose(plan.mode, chosen, target, around)
 
     # 5 ------------------------------------------------------------------------------------------------------------
 
     def begin(self, unfinished: JournalEntry | None, *, with_undo: bool) -> None:
         """Take the pre-restore backup, or find the one that the unfinished restore took; write the journal."""
-        known = str(unfinished.data.get("undo_id") or "") if unfinished else ""
+        known = str(unfinished.data.get("undo_id") or "") if unfinished and unfinished.step in HALF_REPLACED else ""
         if known:
-            # The target may be half replaced: its state before is what the first run saved, not what is there now.
+            # The target is half replaced: its state before is what the first run saved, not what is there now.
             self.undo = self.target.store.catalog.read(BackupId.parse(known))
         elif with_undo:
             note = f"before the restore of {self.chosen.manifest.id}"
@@ -141,11 +159,14 @@ class _Work:
             "undo_id": self.undo.id if self.undo else "",
             "mode": self.plan.mode,
         }
-        for entry, _ in self.target.store.journal.unfinished():
+        before = [entry for entry, _ in self.target.store.journal.unfinished()]
+        for entry in before:
             data = {**entry.data, **data}
-            self.target.store.journal.finish(entry)
         data.update(self._database.remembers(data))
-        self._journal = self.target.store.journal.begin("restore", owner=self.around.who, step="begun", data=data)
+        step = unfinished.step if known and unfinished else "begun"
+        self._journal = self.target.store.journal.begin("restore", owner=self.around.who, step=step, data=data)
+        for entry in before:  # only now: a kill in between must not make a half replaced target look like a whole one
+            self.target.store.journal.finish(entry)
         self._audit("begun")
 
     # 6 to 10 ------------------------------------------------------------------------------------------------------
@@ -154,15 +175,14 @@ class _Work:
         """From the first change to the last. What fails is put back, if it can be."""
         try:
             self._alive()
-            self._documents.add()
             self._database.build(self.before_swap, self._step)
-            self._alive()
+            self._note("adding")
+            self._documents.add()
             self._database.replace(self._step)
             self._documents.finish()
         except BaseException as error:
             self._failed(error)
             raise
-        self._step("done")
         self.facts = {**self._database.facts(), **self._documents.facts()}
         self._close()
 
@@ -196,9 +216,13 @@ class _Work:
         log.warning("The restore failed; putting back what it changed")
         try:
             self._put_back()
-        except FacBackupError as second:
-            self._audit("failed, not put back")
-            raise self._act_now(known, second) from None
+        except Exception as second:  # whatever it is: nobody may be told that the target is as before
+            reason = (
+                second if isinstance(second, FacBackupError) else FailedError(f"unexpected {type(second).__name__}")
+            )
+            with suppress(FacBackupError):
+                self._audit("failed, not put back")
+            raise self._act_now(known, reason) from None
         if known is not None:
             known.state = "The target was put back: it is as before."
             known.data.update(self._data())
@@ -207,8 +231,9 @@ class _Work:
         if not self._database.put_back(self.undo):
             raise FailedError("the database holds the backup already")
         self._documents.put_back(self.undo)
-        self._audit("failed, put back")
         self._forget()
+        with suppress(FacBackupError):
+            self._audit("failed, put back")
 
     def _act_now(self, first: FacBackupError | None, second: FacBackupError) -> ActNowError:
         what = first.what if first is not None else "an unexpected error"
@@ -230,6 +255,12 @@ class _Work:
     def _alive(self) -> None:
         for lease in self._leases:
             lease.check()
+
+    def _note(self, step: str) -> None:
+        """As ``_step``, but one that goes on where another was killed stays at the later step."""
+        self._alive()
+        if self._journal is not None and self._journal[0].step not in HALF_REPLACED:
+            self._step(step)
 
     def _step(self, step: str, data: dict[str, Any] | None = None) -> None:
         """Note in the journal what comes next, after a last look at the leases."""
@@ -306,6 +337,16 @@ def _unfinished(target: Opened, request: RestoreRequest) -> JournalEntry | None:
             f"No restore into {request.target} is unfinished", next_step="There is nothing to resume."
         )
     return found[-1][0] if found else None
+
+
+def _still_unfinished(target: Opened, request: RestoreRequest, known: JournalEntry | None) -> JournalEntry | None:
+    """The same, now that nobody else restores into the target. Raises FailedError if that is another one by now."""
+    now = _unfinished(target, request)
+    if request.resume and now and known and now.data.get("backup_id") != known.data.get("backup_id"):
+        raise FailedError(
+            "Another restore into this space was left unfinished in the meantime", next_step="Run --resume again."
+        )
+    return now
 
 
 def _what(request: RestoreRequest, unfinished: JournalEntry | None) -> RestoreRequest:

@@ -131,11 +131,14 @@ class Beside:
         self._seconds = 0.0
 
     def remembers(self, journal: dict[str, Any]) -> dict[str, Any]:
-        """The two names. A swap that a killed restore of this very backup has done is taken up."""
+        """The two names. A swap that a killed restore of this very backup has done is taken up; one that a killed
+        restore of another backup has done is taken back, so that what is put back after a failure is the old state."""
         new, kept = str(journal.get("new") or ""), str(journal.get("kept") or "")
-        same = journal.get("in_new") == self._chosen.manifest.id
-        if new and kept and same and swap.state(self._database, new, kept) == "after":
-            self._new, self._kept, self._swapped = new, kept, True
+        if new and kept and swap.state(self._database, new, kept) == "after":
+            if journal.get("in_new") == self._chosen.manifest.id:
+                self._new, self._kept, self._swapped = new, kept, True
+            else:
+                self._swap_back(kept)
         return {"new": self._new, "kept": self._kept, "in_new": self._chosen.manifest.id}
 
     def build(self, before_swap: str, step: Step) -> None:
@@ -177,11 +180,14 @@ class Beside:
         if not self._swapped:
             scratch.drop(self._database, self._new)
             return True
-        away = scratch.scratch_name(self._database.name, "old", f"{int(time.time()):08x}{secrets.token_hex(2)}")
-        swap.swap(self._database, self._kept, away)
+        self._swap_back(self._kept)
         self._swapped = False
-        scratch.drop(self._database, away)
         return True
+
+    def _swap_back(self, kept: str) -> None:
+        away = scratch.scratch_name(self._database.name, "old", f"{int(time.time()):08x}{secrets.token_hex(2)}")
+        swap.swap(self._database, kept, away)
+        scratch.drop(self._database, away)
 
     def close(self) -> None:
         """Statistics for the planner, then drop the old databases that are no longer kept."""

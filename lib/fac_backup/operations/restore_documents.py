@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from fac_backup.documents import records
@@ -22,7 +23,11 @@ log = logging.getLogger(__name__)
 class Documents:
     """All labels of one restore."""
 
-    def __init__(self, chosen: Chosen, target: Opened, around: Surroundings) -> None:
+    def __init__(
+        self, chosen: Chosen, target: Opened, around: Surroundings, alive: Callable[[], None] = lambda: None
+    ) -> None:
+        """``alive`` is called with every document that is changed; it raises LockedError if the lease is lost."""
+        self._alive = alive
         self._chosen = chosen
         self._target = target
         self._around = around
@@ -67,11 +72,17 @@ class Documents:
         }
 
     def _work(self, manifest: Manifest, stored: ReadSource, source: Source, task: Any) -> document_restore.Restore:
-        return work_for(manifest, stored, source, self._target, self._around, task)
+        return work_for(manifest, stored, source, self._target, self._around, task, self._alive)
 
 
 def work_for(
-    manifest: Manifest, stored: ReadSource, source: Source, target: Opened, around: Surroundings, task: Any = None
+    manifest: Manifest,
+    stored: ReadSource,
+    source: Source,
+    target: Opened,
+    around: Surroundings,
+    task: Any = None,
+    alive: Callable[[], None] = lambda: None,
 ) -> document_restore.Restore:
     """One label's restore, with what is known of the target to save requests."""
     part = next((part for part in manifest.documents if part.label == source.label), None)
@@ -81,6 +92,7 @@ def work_for(
 
     def progress(done: int, total: int | None, _size: int) -> None:
         nonlocal seen
+        alive()
         if task is not None:
             if total is not None:
                 task.set_total(total)

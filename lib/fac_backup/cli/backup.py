@@ -23,10 +23,13 @@ Examples:
 @option("--range-threshold", type=int, default=None, help="Tables of at least so many bytes are read in page ranges, "
         "by several connections (docs/performance.md). Default: 64 MiB; -1: none.")  # fmt: skip
 @option("--range-pages", type=click.IntRange(1), default=None, help="Pages of 8 KiB in one range.")
+@option("--shards", type=click.IntRange(1), default=1, hidden=True, help="Into how many the documents are split.")
+@option("--shard-stage", default="", hidden=True, help="With --shards: plan, copy or commit (docs/scale.md).")
+@option("--shard", type=click.IntRange(1), default=None, hidden=True, help="With --shard-stage copy: which, from 1.")
 @common
 def command(
     console: Console, space: str, kind: str, note: str, backup_id: str, range_threshold: int | None,
-    range_pages: int | None,
+    range_pages: int | None, shards: int, shard_stage: str, shard: int | None,
 ) -> None:  # fmt: skip
     """Back up the database and the documents of a space, as one moment.
 
@@ -37,4 +40,10 @@ def command(
     from fac_backup.operations.in_space import backup as run
 
     request = BackupRequest(space, kind, note, backup_id, range_threshold, range_pages)
-    console.finish(run(request, around(console)))
+    if shards > 1 or shard_stage:
+        from fac_backup.operations import sharded
+
+        sharding = sharded.Sharding(shard_stage, shards, shard or 0)
+        console.finish(sharded.run(request, sharding, around(console)))
+    else:
+        console.finish(run(request, around(console)))

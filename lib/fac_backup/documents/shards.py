@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from fac_backup.documents.entry import MAX_KEY_BYTES, damaged
 from fac_backup.documents.listing import Listing, listing_key, write
@@ -27,6 +27,12 @@ class Shards(Plain):
 
     cuts: tuple[Key, ...] = ()
 
+    @model_validator(mode="after")
+    def _in_order(self) -> Shards:
+        if list(self.cuts) != sorted(set(self.cuts)) or "" in self.cuts:
+            raise ValueError("the cuts are not in order")
+        return self
+
     def ranges(self) -> tuple[KeyRange, ...]:
         """The key ranges: all keys, each once."""
         return tuple(KeyRange(*pair) for pair in zip(("", *self.cuts), (*self.cuts, None), strict=True))
@@ -39,12 +45,9 @@ class Shards(Plain):
     def from_json(cls, data: bytes) -> Shards:
         """Read it back. Raises IntegrityError."""
         try:
-            shards = cls.model_validate_json(data)
+            return cls.model_validate_json(data)
         except ValidationError:
             raise damaged("the plan of its shards") from None
-        if list(shards.cuts) != sorted(set(shards.cuts)) or "" in shards.cuts:
-            raise damaged("the plan of its shards")
-        return shards
 
 
 def plan(keys: Iterable[str], shards: int) -> Shards:
@@ -70,18 +73,14 @@ def plan_of(source: Bucket | Listing, shards: int) -> Shards:
     return plan(keys, shards)
 
 
-def plan_key(backup_id: str, label: str) -> str:
-    """Where the plan is kept below the space's prefix."""
-    return f"backups/{backup_id}/shards-{label}.json"
-
-
 def part_key(backup_id: str, label: str, shard: int) -> str:
     """Where a shard's partial listing is kept below the space's prefix."""
     return f"backups/{backup_id}/documents-{label}.part-{shard:04d}.jsonl.zst"
 
 
 def join(store: Bucket, backup_id: str, parts: Sequence[Documents]) -> Documents:
-    """Make one listing of partial ones, given in the order of their ranges; the partial ones are then removed.
+    """Make one listing of partial ones, given in the order of their ranges. The partial ones stay: until the backup is
+    committed, whoever is killed here begins again with them.
 
     Raises IntegrityError if they are not what was written, or not in order.
     """
@@ -100,7 +99,6 @@ def join(store: Bucket, backup_id: str, parts: Sequence[Documents]) -> Documents
                 yield line
 
     whole, _ = write(store, listing_key(backup_id, label), label, lines())
-    store.delete_many([*(part.listing for part in parts), plan_key(backup_id, label)])
     return Documents(
         label=label,
         listing=whole.key,

@@ -53,7 +53,7 @@ class BackupRequest:
 def run(request: BackupRequest, around: Surroundings) -> Result:
     """Carry out the steps above. Raises FacBackupError; then no backup was made."""
     began = time.monotonic()
-    wanted = _filled_in(request, around)
+    wanted = filled_in(request, around)
     gate.admit(gate.Wish("backup", space=wanted.space, kind=wanted.kind, backup_id=wanted.backup_id), around)
 
     opened = opening.open_space(around, wanted.space)
@@ -70,10 +70,10 @@ def run(request: BackupRequest, around: Surroundings) -> Result:
 def take(opened: Opened, around: Surroundings, wanted: BackupRequest, lease: Lease, *, began: float) -> Manifest:
     """Steps 4 to 7, for whoever holds the locks: also a restore that takes its ``pre-restore`` backup."""
     store = opened.store
-    backup_id = _free_id(wanted, opened, around.clock(), around.who)
+    backup_id = free_id(wanted, opened, around.clock(), around.who)
     log.info("Backing up %s as %s", wanted.space, backup_id)
     store.pieces.load_known()
-    previous = _previous(opened)
+    previous = previous_of(opened)
     with _Documents(opened, str(backup_id), previous, around) as documents:
         moment: list[datetime] = []
 
@@ -81,7 +81,7 @@ def take(opened: Opened, around: Surroundings, wanted: BackupRequest, lease: Lea
             moment.append(around.clock())
             documents.start()
 
-        part = dump(opened.database, store.pieces, _dump_options(wanted, around, after_snapshot))
+        part = dump(opened.database, store.pieces, dump_options(wanted, around, after_snapshot))
         copied = documents.finish()
 
     markers.renew(opened)
@@ -161,7 +161,7 @@ class _Documents:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _filled_in(request: BackupRequest, around: Surroundings) -> BackupRequest:
+def filled_in(request: BackupRequest, around: Surroundings) -> BackupRequest:
     """The request with space, kind and id as they will be, checked against the matrix."""
     space = around.one_space(request.space)
     kind = request.kind or around.default_kind()
@@ -179,7 +179,7 @@ def _filled_in(request: BackupRequest, around: Surroundings) -> BackupRequest:
     return replace(request, space=space, kind=kind)
 
 
-def _free_id(wanted: BackupRequest, opened: Opened, now: datetime, owner: str) -> BackupId:
+def free_id(wanted: BackupRequest, opened: Opened, now: datetime, owner: str) -> BackupId:
     """The id that was asked for, or one of this second; a taken one moves on by a second."""
     named = BackupId.parse(wanted.backup_id) if wanted.backup_id else BackupId.now(wanted.space, wanted.kind, now)
     free = opened.store.catalog.reserve(named, owner=owner)
@@ -188,13 +188,14 @@ def _free_id(wanted: BackupRequest, opened: Opened, now: datetime, owner: str) -
     return free
 
 
-def _previous(opened: Opened) -> Manifest | None:
+def previous_of(opened: Opened) -> Manifest | None:
     """The newest sound backup, against whose listings the documents are compared; only a saving, never trusted."""
     sound = [entry.manifest for entry in opened.store.catalog.entries() if entry.manifest and not entry.future]
     return sound[-1] if sound else None
 
 
-def _dump_options(wanted: BackupRequest, around: Surroundings, after_snapshot: Callable[[], None]) -> DumpOptions:
+def dump_options(wanted: BackupRequest, around: Surroundings, after_snapshot: Callable[[], None]) -> DumpOptions:
+    """How the database is dumped; ``after_snapshot`` is called once the snapshot is taken."""
     options = DumpOptions(
         jobs=around.jobs,
         exclude_data=around.matrix.space(wanted.space).exclude_data,

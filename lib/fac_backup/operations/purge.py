@@ -11,7 +11,7 @@ import logging
 import time
 from dataclasses import replace
 
-from fac_backup.operations import catalog_view, gate, opening
+from fac_backup.operations import catalog_view, gate, opening, stages
 from fac_backup.operations.renewing import references_of
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
@@ -52,7 +52,10 @@ def run(space: str, dry_run: bool, around: Surroundings) -> Result:
             log.info("Removing %s: %s", decision.id, decision.reason)
             store.tombstones.put(decision.id, by=around.who, rule=decision.reason, signer=signing)
             store.catalog.remove(decision.id)
-        freed = _sweep(store, lease)
+        waits = stages.under_way(store.pins.active(), (entry.id for entry in entries))
+        freed = (0, 0) if waits else _sweep(store, lease)
+        if waits:
+            log.warning("Nothing is swept while %s is under way: the next purge does it", waits[0])
         store.audit.record(
             "purge", "done", actor=around.run.actor, run=around.run.url,
             facts={"removed": [str(d.id) for d in decisions if not d.keep], "objects": freed[0], "bytes": freed[1]},

@@ -66,6 +66,9 @@ INPUTS: dict[str, Input] = {
         Input("task-memory-mb", "Memory of the task, in MiB."),
         Input("task-disk-mb", "Disk of the task, in MiB."),
         Input("restart", "After a restore in mode task: none, or how the application is restarted (docs/cloud-gov.md)."),
+        Input("shards", "Into how many jobs the documents are split. Set by the reusable workflows, which have the jobs (docs/scale.md)."),
+        Input("shard-stage", "With `shards`: what this job does of it."),
+        Input("shard", "With `shards`: which of them this job does, from 1."),
         Input("jobs", "How many connections and workers at the same time. Default: cores + 1."),
         Input("github-token", "Reads this run's record and settings: needs `actions: read` and `contents: read`.", default="${{ github.token }}"),
         Input("members-token", "Reads the team's members: a GitHub App's token with Members: read. GITHUB_TOKEN cannot."),
@@ -78,6 +81,7 @@ _SOURCE = ("source-bucket", "source-bucket-credentials")
 _CLOUD = ("mode", "cf-api", "cf-org", "cf-space", "cf-app", "cf-username", "cf-password")
 _SOURCE_CLOUD = ("source-cf-username", "source-cf-password")
 _TASK = ("task-memory-mb", "task-disk-mb")
+_SHARDS = ("shards", "shard-stage", "shard")
 _TOKENS = ("github-token", "members-token")
 
 
@@ -97,7 +101,7 @@ ACTIONS: dict[str, Action] = {
         "Back up",
         "Back up a space's PostgreSQL database and S3 documents, both of one moment.",
         "archive",
-        ("space", "kind", "note", "backup-id", *_PLACES, "signing-key", *_CLOUD, *_TASK, "jobs", *_TOKENS),
+        ("space", "kind", "note", "backup-id", *_PLACES, "signing-key", *_CLOUD, *_TASK, *_SHARDS, "jobs", *_TOKENS),
         ("result", "exit-code", "backup-id", "database-bytes", "documents-count", "documents-bytes", "uploaded-bytes", "duration-seconds", "age-seconds"),
     ),
     "restore": Action(

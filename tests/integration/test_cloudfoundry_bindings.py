@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from fac_backup.hosting.cloudfoundry import s3 as runner_s3
 from fac_backup.hosting.cloudfoundry.bindings import Bindings, Patience
 from fac_backup.hosting.cloudfoundry.client import App, Client, Instance
-from fac_backup.hosting.cloudfoundry.errors import LeftBehindError
+from fac_backup.hosting.cloudfoundry.errors import ApiRefusedError, LeftBehindError
 from fac_backup.hosting.cloudfoundry.mark import Mark
 from fac_backup.plain.errors import ActNowError, FacBackupError, FailedError, LockedError
 from fac_backup.plain.locations import BucketAddress
@@ -21,7 +21,9 @@ from tests.support.cloudfoundry import Binding, CloudFoundry, Fault
 from tests.support.cloudfoundry.fac import APP, ORG, Fac
 from tests.support.cloudfoundry.fixtures import client_of, cloud, fac, s3_users  # noqa: F401
 
+CALM = Patience(job=30, accepted=30, other_run=30, release=30)
 SHORT = Patience(job=2, accepted=2, other_run=1, release=2)
+"""Where the end of patience is what is tested; elsewhere a busy machine must not look like it."""
 
 
 class Setting:
@@ -34,8 +36,8 @@ class Setting:
         self.app: App = self.client.app(space, APP)
         self.instance: Instance = self.client.instance(space, "backups")
 
-    def bindings(self, run: str = "a run", **settings: object) -> Bindings:
-        return Bindings(self.client, Mark.of(run), patience=SHORT, **settings)  # type: ignore[arg-type]
+    def bindings(self, run: str = "a run", patience: Patience = CALM, **settings: object) -> Bindings:
+        return Bindings(self.client, Mark.of(run), patience=patience, **settings)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -97,7 +99,7 @@ def test_credentials_that_stay_refused_end_in_a_sentence_and_leave_nothing(there
     there.cloud.broker.accept_after = 60
     with (
         pytest.raises(FailedError, match="still refuses the new credentials of backups"),
-        there.bindings().bound(there.instance, there.app),
+        there.bindings(patience=SHORT).bound(there.instance, there.app),
     ):
         pass
     assert there.cloud.world.temporary() == []
@@ -113,7 +115,8 @@ def test_a_binding_job_that_fails_says_the_brokers_words_and_leaves_nothing(ther
 def test_a_binding_job_that_succeeds_after_we_gave_up_is_taken_away_all_the_same(there: Setting) -> None:
     there.cloud.broker.hang_bind.clear()
     threading.Timer(3, there.cloud.broker.hang_bind.set).start()
-    with pytest.raises(FacBackupError, match="was not over after"), there.bindings().bound(there.instance, there.app):
+    bindings = there.bindings(patience=Patience(job=2, release=30))
+    with pytest.raises(FacBackupError, match="was not over after"), bindings.bound(there.instance, there.app):
         pass
     assert there.cloud.world.temporary() == []
 
@@ -122,7 +125,7 @@ def test_a_binding_job_that_hangs_is_reported_with_the_command_to_type(there: Se
     there.cloud.broker.hang_bind.clear()
     with (
         pytest.raises(FacBackupError, match="was not over after") as caught,
-        there.bindings().bound(there.instance, there.app),
+        there.bindings(patience=SHORT).bound(there.instance, there.app),
     ):
         pass
     assert f"cf unbind-service {APP} backups" in caught.value.line()
@@ -170,7 +173,7 @@ def test_what_a_dead_run_left_is_taken_over_at_once_when_its_run_is_known_to_be_
 
 def test_a_living_runs_binding_is_waited_for_and_then_reported(there: Setting) -> None:
     with there.bindings("first").bound(there.instance, there.app) as bound:
-        second = there.bindings("second").bound(there.instance, there.app)
+        second = there.bindings("second", SHORT).bound(there.instance, there.app)
         with pytest.raises(LockedError, match="run first-"), second:
             pass
         assert works(bound.bucket())
@@ -181,7 +184,7 @@ def test_two_runs_at_once_both_get_their_turn(there: Setting) -> None:
 
     def run(name: str) -> None:
         client = client_of(there.cloud, there.fac)
-        bindings = Bindings(client, Mark.of(name), patience=Patience(job=10, accepted=5, other_run=10, release=5))
+        bindings = Bindings(client, Mark.of(name), patience=CALM)
         with bindings.bound(there.instance, there.app) as bound:
             assert works(bound.bucket())
             time.sleep(0.2)
@@ -218,6 +221,31 @@ def test_an_instance_that_is_busy_for_a_moment_is_waited_for(there: Setting) -> 
         assert works(bound.bucket())
         there.fac.instances["staging"]["backups"].busy_until = time.monotonic() + 0.5
     assert there.cloud.world.temporary() == []
+
+
+def test_an_instance_that_is_free_again_when_we_look_why_we_were_refused_is_bound(there: Setting) -> None:
+    backups = there.fac.instances["staging"]["backups"]
+
+    def free(_: int) -> None:
+        backups.busy_until = 0
+
+    backups.busy_until = time.monotonic() + 999
+    there.cloud.faults = [Fault(free, match=f"GET /v3/service_instances/{backups.guid}")]
+    with there.bindings().bound(there.instance, there.app) as bound:
+        assert works(bound.bucket())
+
+
+def test_a_refusal_that_nothing_explains_is_asked_for_three_times_and_then_reported(there: Setting) -> None:
+    with there.bindings("another").key(there.instance, "read"):  # another run's key explains nothing
+        there.cloud.faults = [Fault(422, match="POST /v3/service_credential_bindings", times=999)]
+        there.cloud.calls.clear()
+        with (
+            pytest.raises(ApiRefusedError, match="refused .422"),
+            there.bindings().key(there.instance, "read"),
+        ):
+            pass
+        assert there.cloud.calls.count("POST /v3/service_credential_bindings") == 3
+        there.cloud.faults = []
 
 
 def test_an_unbind_that_fails_twice_is_tried_again(there: Setting) -> None:

@@ -146,9 +146,9 @@ class Bindings:
     def _make(
         self, instance: Instance, app: App | None, name: str | None, parameters: dict[str, Any], what: str
     ) -> str:
-        deadline = self.client.pace.clock() + self.patience.job
-        other_deadline = self.client.pace.clock() + self.patience.other_run
-        turn = uncertain = 0
+        pace = self.client.pace
+        deadline, other_deadline = pace.clock() + self.patience.job, pace.clock() + self.patience.other_run
+        turn = uncertain = unexplained = 0
         while True:
             wait_for = self._clear_the_way(instance, app, what)
             if not wait_for:
@@ -165,19 +165,22 @@ class Bindings:
                     if uncertain > 2:
                         raise
                 except ApiRefusedError as error:
-                    # Every refusal is a 422 and only its words differ: look what is there, and decide by that.
-                    if error.status != 422 or not (self._busy(instance) or self._list(instance, app)):
+                    # Every refusal is a 422 and only its words differ: look what is there, and decide by that. What was
+                    # in the way may be gone when we look, so one that nothing explains is asked for again, twice.
+                    explained = self._busy(instance) or (app is not None and bool(self._list(instance, app)))
+                    unexplained = 0 if explained else unexplained + 1
+                    if error.status != 422 or unexplained > 2 or pace.clock() > deadline:
                         raise
-                    if self.client.pace.clock() > deadline and not self._list(instance, app):
-                        raise
-            elif self.client.pace.clock() > other_deadline:
+            elif pace.clock() > other_deadline:
                 raise LockedError(
                     f"{what}: run {wait_for} holds it",
                     next_step="Run it again when that one is over; `fac-backup sweep` removes what a dead run left.",
                 )
-            elif turn == 0:
-                _log.info("%s: waiting for run %s, which holds it", what, wait_for)
-            self.client.pace.poll(turn)
+            else:
+                if turn == 0:
+                    _log.info("%s: waiting for run %s, which holds it", what, wait_for)
+                deadline = pace.clock() + self.patience.job  # our own time begins when that run is over
+            pace.poll(turn)
             turn += 1
 
     def _clear_the_way(self, instance: Instance, app: App | None, what: str) -> str:

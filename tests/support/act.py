@@ -47,6 +47,26 @@ runs:
         KEY: ${{ inputs.private-key }}
 """
 
+UPLOAD_ACTION = "actions/upload-artifact@bbbca2ddaa5d8feaa63e36b76fdaad77386f024f"
+
+UPLOAD_STAND_IN = """\
+name: Stand-in for actions/upload-artifact
+description: Copies the file into a folder where a test finds it
+inputs:
+  name: {description: "", required: true}
+  path: {description: "", required: true}
+  if-no-files-found: {description: "", required: false}
+  retention-days: {description: "", required: false}
+runs:
+  using: composite
+  steps:
+    - shell: bash
+      run: if [ -e "$FILE" ]; then mkdir -p "ARTIFACTS/$NAME" && cp "$FILE" "ARTIFACTS/$NAME/"; fi
+      env:
+        NAME: ${{ inputs.name }}
+        FILE: ${{ inputs.path }}
+"""
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -104,11 +124,17 @@ class Act:
         (self.consumer / ".github" / "workflows").mkdir(parents=True)
         copy_library(self.library)
         self._stand_in("create-github-app-token", TOKEN_STAND_IN)
+        self._stand_in("upload-artifact", UPLOAD_STAND_IN.replace("ARTIFACTS", str(self.artifacts)))
         actrc = self.folder / "config" / "act" / "actrc"
         actrc.parent.mkdir(parents=True)
         actrc.write_text("-P ubuntu-latest=-self-hosted\n")
         self._git("init", "-q", "-b", self.branch)
         self._git("remote", "add", "origin", f"https://github.com/{self.repository}.git")
+
+    @property
+    def artifacts(self) -> Path:
+        """Where uploaded artifacts lie: a folder each."""
+        return self.folder / "artifacts"
 
     def workflow(self, name: str, text: str) -> None:
         """Write a workflow of the consumer."""
@@ -153,6 +179,7 @@ class Act:
             "--actor", actor, "--defaultbranch", self.branch,
             "--local-repository", f"{LIBRARY}@{REF}={self.library}",
             "--local-repository", f"{TOKEN_ACTION}={self.folder / 'create-github-app-token'}",
+            "--local-repository", f"{UPLOAD_ACTION}={self.folder / 'upload-artifact'}",
         ]  # fmt: skip
         for name, value in variables.items():
             command += ["--env", f"{name}={value}"]

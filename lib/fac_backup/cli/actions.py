@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from fac_backup.hosting.github import commands
@@ -12,6 +14,18 @@ from fac_backup.operations.result import Result, outputs_of
 from fac_backup.plain.errors import FacBackupError
 from fac_backup.report.summary import render
 from fac_backup.report.views import Failure, Outcome
+
+_folded = ExitStack()
+
+
+def fold(operation: str) -> None:
+    """Fold what is logged from now on under one line of the job's log; ``unfold`` ends it."""
+    _folded.enter_context(commands.group(f"fac-backup {operation}: its log"))
+
+
+def unfold() -> None:
+    """End what ``fold`` began, if anything: results and failures stand open."""
+    _folded.close()
 
 
 def tell(result: Result) -> None:
@@ -31,8 +45,6 @@ def tell_failure(operation: str, error: FacBackupError) -> None:
     commands.annotate("error", error.line(), title="fac-backup")
     title = f"{operation.capitalize()} was refused" if error.exit_code == 3 else f"{operation.capitalize()} failed"
     outcome = error.outcome if isinstance(error.outcome, Outcome) else Outcome(operation, title)
-    from dataclasses import replace
-
     commands.write_summary(
         render(replace(outcome, failure=Failure.of(error)), hidden=private_words(os.environ)), os.environ
     )

@@ -13,7 +13,7 @@ Example:
 
 
 @click.command("adopt", epilog=EPILOG)
-@option("--space", required=True, help="The space that this database and these buckets are.")
+@option("--space", default="", help="The space that this database and these buckets are. With one space only: that.")
 @option("--confirm", default="", help="Inside Actions: the space's name once more.")
 @common
 def command(console: Console, space: str, confirm: str) -> None:

@@ -15,7 +15,7 @@ Examples:
 
 
 @click.command("backup", epilog=EPILOG)
-@option("--space", default="", help="The space to back up. Without a matrix: default.")
+@option("--space", default="", help="The space to back up. With one space only: that.")
 @option("--kind", default="", help="A kind that the matrix declares, or pre-deploy, daily, manual. Inside Actions the "
         "event decides where there is no matrix; elsewhere the default is manual.")  # fmt: skip
 @option("--note", default="", help="A line for people, shown by list.")

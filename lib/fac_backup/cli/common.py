@@ -8,15 +8,16 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import click
 
+from fac_backup.cli.complete import completion
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings, surroundings
-from fac_backup.plain.errors import FacBackupError, FailedError
+from fac_backup.plain.errors import FacBackupError, FailedError, UsageError
 from fac_backup.plain.text import for_log, one_line
 
 
@@ -33,8 +34,16 @@ class Console:
     matrix: str
     inside_actions: bool
 
+    def start(self) -> None:
+        """Inside Actions: fold what is logged until the result under one line."""
+        if self.inside_actions:
+            from fac_backup.cli import actions
+
+            actions.fold(self.operation)
+
     def finish(self, result: Result) -> None:
         """Print a result: JSON or text on stdout; inside Actions also outputs and step summary."""
+        self._unfold()
         if self.json:
             click.echo(json.dumps(result.as_json(), indent=1))
         else:
@@ -50,6 +59,7 @@ class Console:
 
     def fail(self, error: FacBackupError) -> None:
         """Print a failure: one line on stderr; inside Actions also annotation, outputs and step summary."""
+        self._unfold()
         if self.json:
             click.echo(json.dumps({"operation": self.operation, "exit_code": error.exit_code, "error": error.line()}))
         click.echo(f"fac-backup: {self._safe(error.line())}", err=True)
@@ -57,6 +67,12 @@ class Console:
             from fac_backup.cli import actions
 
             actions.tell_failure(self.operation, error)
+
+    def _unfold(self) -> None:
+        if self.inside_actions:
+            from fac_backup.cli import actions
+
+            actions.unfold()
 
     def _safe(self, text: str) -> str:
         return for_log(text) if self.inside_actions or self.log_format == "github" else one_line(text, 2000)
@@ -66,7 +82,7 @@ def option(*names: str, **settings: Any) -> Callable[[Any], Any]:
     """A Click option that is also the environment variable ``FAC_BACKUP_<OPTION>``, shown in the help."""
     long_name = next(name for name in names if name.startswith("--")).split("/")[0]
     variable = "FAC_BACKUP_" + long_name.removeprefix("--").replace("-", "_").upper()
-    return click.option(*names, envvar=variable, show_envvar=True, **settings)
+    return click.option(*names, envvar=variable, show_envvar=True, shell_complete=completion(long_name), **settings)
 
 
 def common(function: Callable[..., None]) -> Callable[..., None]:
@@ -101,6 +117,7 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
         # A cancelled job gets SIGINT, then SIGTERM: both unwind the stack, so that every `finally` runs.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, interrupt)
+        console.start()
         try:
             function(console, **options)
         except FacBackupError as error:
@@ -125,6 +142,18 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
             context.exit(failure.exit_code)
 
     return cast(Callable[..., None], command)
+
+
+def wrong_usage(error: click.ClickException, arguments: Sequence[str], *, inside_actions: bool) -> int:
+    """Tell wrong usage as every other failure is told, by one line; the exit code."""
+    command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "fac-backup"
+    failure = UsageError(one_line(error.format_message(), 500), next_step=f"See `{command} --help`.")
+    inside = inside_actions or os.environ.get("GITHUB_ACTIONS") == "true"
+    operation = command.partition(" ")[2] or "fac-backup"
+    Console(operation, "--json" in arguments, 1, None, "text", debug=False, matrix="", inside_actions=inside).fail(
+        failure
+    )
+    return failure.exit_code
 
 
 def around(console: Console) -> Surroundings:

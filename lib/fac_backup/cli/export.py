@@ -14,7 +14,7 @@ Examples:
 
 
 @click.command("export", epilog=EPILOG)
-@option("--space", default="", help="The backup's space. Without a matrix: default.")
+@option("--space", default="", help="The backup's space. With one space only: that.")
 @option("--backup-id", required=True, help="Which backup; `fac-backup list` shows the ids.")
 @option("--to", required=True, type=click.Path(file_okay=False), help="The folder for the archives.")
 @option("--compress", is_flag=True, help="gzip them (then dbrestore and mediarestore need --uncompress).")

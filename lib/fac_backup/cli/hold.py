@@ -14,7 +14,7 @@ Examples:
 
 
 @click.command("hold", epilog=EPILOG)
-@option("--space", default="", help="The backup's space. Without a matrix: default.")
+@option("--space", default="", help="The backup's space. With one space only: that.")
 @option("--backup-id", required=True, help="Which backup.")
 @option("--release", is_flag=True, help="Let the retention rules decide again.")
 @option("--confirm", default="", help="Inside Actions, with --release: the space's name once more.")

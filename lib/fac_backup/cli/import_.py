@@ -17,7 +17,7 @@ Examples:
 
 
 @click.command("import", epilog=EPILOG)
-@option("--space", default="", help="The space whose backup it becomes. Without a matrix: default.")
+@option("--space", default="", help="The space whose backup it becomes. With one space only: that.")
 @option("--database", default="", help="A .psql.bin, .psql or .dump, gzipped or not; - is standard input.")
 @option("--media", multiple=True, help="FILE or LABEL=FILE: a .tar or .tar.gz of documents; live: as they are now.")
 @option("--manage-py", default="", type=click.Path(dir_okay=False), help="Instead: let the django-dbbackup of this "

@@ -15,7 +15,7 @@ Examples:
 
 
 @click.command("list", epilog=EPILOG)
-@option("--space", default="", help="The space whose backups are shown. Without a matrix: default.")
+@option("--space", default="", help="The space whose backups are shown. With one space only: that.")
 @option("--kind", default="", help="Only backups of this kind.")
 @option("--max-age-hours", type=click.FloatRange(0), default=None, help="Fail if the newest backup is older.")
 @option("--html", type=click.Path(file_okay=False), default="", help="Write the catalog page into this folder.")

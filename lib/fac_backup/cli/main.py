@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from importlib import import_module
 
 import click
 
 from fac_backup import __version__
+from fac_backup.plain.words import did_you_mean
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "backup": ("backup", "Back up the database and the documents of a space."),
@@ -52,13 +52,23 @@ class Group(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """An unknown command names the nearest."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f" Did you mean `{near[0]}`?" if near else ""
-            ctx.fail(f"There is no command {args[0][:40]!r}.{hint}")
+            ctx.fail(f"There is no command {args[0][:40]!r}{did_you_mean(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+EPILOG = """\b
+First steps:
+  fac-backup list --space production                (what there is; every command has --help with examples)
+  fac-backup restore --source production --target staging --backup-id ID --confirm staging --dry-run
+\b
+Completion of commands, options, spaces, kinds and backup ids, in ~/.bashrc or ~/.zshrc:
+  eval "$(_FAC_BACKUP_COMPLETE=bash_source fac-backup)"       (zsh: zsh_source; fish: fish_source)
+"""
+
+
+@click.group(
+    cls=Group, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__, prog_name="fac-backup")
 def cli() -> None:
     """Back up, restore and purge a Django application's PostgreSQL database and S3 documents.
@@ -71,7 +81,19 @@ def cli() -> None:
 
 def main(*, inside_actions: bool = False) -> None:
     """Run the command line. ``inside_actions``: the actions' entry point, whatever ``GITHUB_ACTIONS`` says."""
-    cli(args=sys.argv[1:], prog_name="fac-backup", obj={"inside_actions": inside_actions})
+    arguments = sys.argv[1:]
+    try:
+        code = cli.main(arguments, "fac-backup", standalone_mode=False, obj={"inside_actions": inside_actions})
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        code = error.exit_code
+    except click.ClickException as error:
+        from fac_backup.cli.common import wrong_usage
+
+        code = wrong_usage(error, arguments, inside_actions=inside_actions)
+    except click.Abort:
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":

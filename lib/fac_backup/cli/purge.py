@@ -14,7 +14,7 @@ Examples:
 
 
 @click.command("purge", epilog=EPILOG)
-@option("--space", default="", help="The space whose store is purged. Without a matrix: default.")
+@option("--space", default="", help="The space whose store is purged. With one space only: that.")
 @option("--dry-run", is_flag=True, help="Print the plan, change nothing.")
 @common
 def command(console: Console, space: str, dry_run: bool) -> None:

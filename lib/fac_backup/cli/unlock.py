@@ -14,7 +14,7 @@ Examples:
 
 
 @click.command("unlock", epilog=EPILOG)
-@option("--space", default="", help="The space whose store is locked. Without a matrix: default.")
+@option("--space", default="", help="The space whose store is locked. With one space only: that.")
 @option("--owner", default="", help="Whose lock to break, as shown without this option.")
 @option("--confirm", default="", help="Inside Actions, with --owner: the space's name once more.")
 @common

@@ -15,7 +15,7 @@ Examples:
 
 
 @click.command("verify", epilog=EPILOG)
-@option("--space", default="", help="The space. Without a matrix: default.")
+@option("--space", default="", help="The space. With one space only: that.")
 @option("--backup-id", default="", help="Which backup. Default: the newest.")
 @option("--level", type=click.Choice(["objects", "restore"]), default="objects", help="objects: everything that the "
         "manifest names is there and whole. restore: restored into a scratch database and compared.")  # fmt: skip

@@ -11,6 +11,7 @@ from fac_backup.report.views import Fact, Outcome
 
 def run(space: str, confirm: str, around: Surroundings) -> Result:
     """1. may this run;  2. look whether another space has marked anything;  3. mark;  4. audit."""
+    space = around.one_space(space)
     gate.admit(gate.Wish("adopt", space=space, confirm=confirm), around)
     opened = opening.open_space(around, space)
     opened.store.open_for_writing()

@@ -99,7 +99,7 @@ def show(wish: Wish, around: Surroundings) -> Result:
 
 def refusal(wish: Wish, decision: Decision, around: Surroundings) -> RefusedError:
     """The refusal in one line; the checks go into the summary."""
-    reasons = " ".join(check.sentence for check in decision.refusals) or "Nothing allows it."
+    reasons = " ".join(f"{check.sentence.rstrip('.')}." for check in decision.refusals) or "Nothing allows it."
     error = RefusedError(
         f"Refused: {reasons}",
         state="Nothing was read and nothing was changed.",

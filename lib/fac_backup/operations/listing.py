@@ -11,6 +11,8 @@ from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.errors import FailedError, UsageError
 from fac_backup.report.views import CatalogView, Outcome
 
+NEVER = "Nothing was ever backed up at this place. If something was, check the bucket, its prefix and the space's name."
+
 
 def run(space: str, kind: str, html: str, around: Surroundings, max_age_hours: float | None = None) -> Result:
     """1. may this run;  2. read the catalog;  3. plan the retention;  4. show, or write the page."""
@@ -20,7 +22,7 @@ def run(space: str, kind: str, html: str, around: Surroundings, max_age_hours: f
         around.matrix.kind(space, kind)
     store = opening.open_store(around, space)
     store.bucket.check()
-    store.open_for_reading()
+    begun = store.open_for_reading()
     view = catalog_view.of(store, around, kind)
     catalog = CatalogView(around.clock(), (view,), restore_url=around.restore_url)
     if html:
@@ -34,7 +36,7 @@ def run(space: str, kind: str, html: str, around: Surroundings, max_age_hours: f
         "backups": [catalog_view.as_json(row) for row in view.backups],
         "warnings": [notice.text for notice in view.notices],
     }
-    outcome = Outcome("list", f"Backups of {space}", spaces=(view,))
+    outcome = Outcome("list", f"Backups of {space}", spaces=(view,), next_steps=() if begun else (NEVER,))
     if max_age_hours is not None and (newest is None or newest.age_seconds > max_age_hours * 3600):
         error = FailedError(
             f"The newest {kind or ''} backup of {space} is older than {max_age_hours:g} hours".replace("  ", " ")

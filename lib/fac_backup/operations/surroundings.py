@@ -63,11 +63,25 @@ class Surroundings:
         return self.env.get("FAC_BACKUP_RUN_WHO") or f"(process {os.getpid()})"
 
     def one_space(self, name: str) -> str:
-        """``name``, or the one space there is without a matrix. Raises UsageError for an unknown one, or for none."""
-        if not name and self.has_matrix:
+        """``name``, or the only space there is. Raises UsageError for an unknown one, or if none is named of many."""
+        if not name and len(self.matrix.spaces) > 1:
             raise UsageError("No space is named", next_step=f"Spaces are: {', '.join(self.matrix.spaces)}.")
-        self.matrix.space(name or "default")
-        return name or "default"
+        if not self.has_matrix and name not in ("", *self.matrix.spaces):
+            raise self.no_matrix(name)
+        self.matrix.space(name or next(iter(self.matrix.spaces)))
+        return name or next(iter(self.matrix.spaces))
+
+    def no_matrix(self, space: str) -> UsageError:
+        """That a space was named where no matrix is: the wrong folder, or a repository without one."""
+        if self.inside_actions:
+            return UsageError(
+                f"There is no space {space[:60]!r}: the default branch has no action-matrix.yml",
+                next_step="Add one that names the space, or leave the space out: without a matrix it is `default`.",
+            )
+        return UsageError(
+            f"There is no space {space[:60]!r}: this folder has no action-matrix.yml",
+            next_step="Change to the folder that holds it, or name the file with --matrix.",
+        )
 
     def require_signatures(self, space: str) -> bool:
         """Whether unsigned backups of ``space`` count for nothing."""

@@ -10,6 +10,10 @@ from fac_backup.plain.manifest import Manifest
 from fac_backup.plain.text import duration, plural, size
 from fac_backup.report.views import Fact, Form, Outcome
 
+WITHOUT_MATRIX = (
+    "To be able to restore it, add an action-matrix.yml of a few lines (README, from nothing to the first backup)."
+)
+
 
 def backup_result(manifest: Manifest, opened: Opened, around: Surroundings) -> Result:
     """What was backed up, what was new, and where it can be restored to."""
@@ -24,6 +28,7 @@ def backup_result(manifest: Manifest, opened: Opened, around: Surroundings) -> R
         Fact("uploaded", f"{size(figures.uploaded)} (database {size(figures.uploaded_database)}, "
              f"documents {size(figures.uploaded_documents)})"),
         Fact("took", duration(figures.seconds)),
+        Fact("kept", _kept(manifest, around)),
         Fact("signed", "yes" if opened.signer else "no"),
     ]  # fmt: skip
     warnings = []
@@ -46,9 +51,17 @@ def backup_result(manifest: Manifest, opened: Opened, around: Surroundings) -> R
     )
     outcome = Outcome(
         "backup", f"Backup of {manifest.space} is complete", backup_id=manifest.id, facts=tuple(facts), forms=forms,
-        warnings=tuple(warnings),
+        warnings=tuple(warnings), next_steps=() if around.has_matrix else (WITHOUT_MATRIX,),
+        links=(("Open the restore workflow", around.restore_url),) if forms else (),
     )  # fmt: skip
     return Result(outcome, figures_of(manifest, around) | {"uploaded_bytes": figures.uploaded})
+
+
+def _kept(manifest: Manifest, around: Surroundings) -> str:
+    rule = around.matrix.retention(manifest.space, manifest.kind)
+    if rule is None:
+        return f"always: {manifest.kind} has no retention rule"
+    return f"by the rule `{rule}`, and as long as it is the newest {manifest.kind} one"
 
 
 def figures_of(manifest: Manifest, around: Surroundings) -> dict[str, object]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from fac_backup.plain.words import did_you_mean
 from fac_backup.policy.model import PATTERN_SENTENCES, Matrix
-from fac_backup.policy.words import did_you_mean
 
 Location = tuple[str | int, ...]
 

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from fac_backup.plain.backup_id import NAME_PATTERN
 from fac_backup.plain.errors import UsageError
 from fac_backup.plain.manifest import Plain
-from fac_backup.policy.words import did_you_mean
+from fac_backup.plain.words import did_you_mean
 
 VERSION = 1
 """Version of the matrix. A program refuses a number that it does not know."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from fac_backup.policy.words import did_you_mean
+from fac_backup.plain.words import did_you_mean
 
 if TYPE_CHECKING:
     from fac_backup.policy.model import Matrix

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.errors import UsageError
 from fac_backup.plain.text import one_line
+from fac_backup.plain.words import did_you_mean
 from fac_backup.policy.case import Case
 from fac_backup.policy.facts import Check, Stage, Trouble
 from fac_backup.policy.people import check_environment, check_people
-from fac_backup.policy.words import did_you_mean
 
 MAX_AUTHORIZATION_AGE = 3600
 """Seconds. An older authorization is none."""
@@ -214,7 +214,9 @@ def confirmation_is_typed(case: Case) -> Iterator[Check]:
         same = bool(case.request.target) and case.request.confirm == case.request.target
         shown = one_line(case.request.confirm, 60)
         wrong = (
-            f"The confirmation {shown!r} is not the target's name" if shown else "The target's name was not confirmed"
+            f"The confirmation {shown!r} is not the target's name"
+            if shown
+            else "The target's name was not confirmed: give it once more as `confirm`"
         )
         yield Check("confirm", same, "The confirmation repeats the target's name" if same else wrong)
 

@@ -13,6 +13,7 @@ from typing import Literal
 from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.errors import FailedError, IntegrityError, NoSuchBackupError
 from fac_backup.plain.manifest import Manifest
+from fac_backup.plain.words import IDS, did_you_mean
 
 from . import layout
 from .bucket import AlreadyThere, Bucket, NotFoundError, ObjectInfo, TooLargeError
@@ -173,7 +174,10 @@ class Catalog:
         try:
             data = self._bucket.get(key)
         except NotFoundError:
-            raise NoSuchBackupError(f"There is no backup {backup_id}", next_step=_LIST.format(self.space)) from None
+            near = did_you_mean(str(backup_id), (str(known) for known, _ in self._listed()[0]), IDS)
+            raise NoSuchBackupError(
+                f"There is no backup {backup_id}{near}", next_step=_LIST.format(self.space)
+            ) from None
         except TooLargeError:
             raise IntegrityError(f"The manifest of {backup_id} is too large to be one") from None
         if self._keys is not None:

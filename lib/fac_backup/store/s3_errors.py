@@ -14,6 +14,11 @@ from fac_backup.plain.text import one_line
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+CREDENTIALS = (
+    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or credentials of this bucket's own (docs/setup-github.md); in a "
+    "workflow a secret that arrives empty does this."
+)
+
 
 class BucketError(FailedError):
     """The bucket did not do what it was asked. The caller knows what state that leaves, so none is claimed here."""
@@ -113,7 +118,7 @@ def for_exception(error: BaseException, role: str, doing: str, attempts: int = 1
     the = role[:1].upper() + role[1:]
     tries = f" after {attempts} attempts" if attempts > 1 else ""
     if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError)):
-        return DeniedError(f"There are no usable credentials for {role}", next_step="Set AWS_* or give credentials.")
+        return DeniedError(f"There are no usable credentials for {role}", next_step=CREDENTIALS)
     if isinstance(error, (boto.ProfileNotFound, boto.ConfigParseError)):
         return BucketError(f"The AWS configuration that {role} would use cannot be read", next_step="Correct AWS_*.")
     # botocore keeps the cause, which alone tells a refused connection from an unknown host, in kwargs

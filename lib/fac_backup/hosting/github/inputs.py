@@ -43,6 +43,7 @@ INPUTS: dict[str, Input] = {
         Input("level", "objects (every object is there and whole) or restore (a rehearsal in a scratch database).", default="objects"),
         Input("report-issue", "true: open an issue when the verification fails, and close it when it passes again. Needs `issues: write`."),
         Input("max-age-hours", "Fail if the newest backup of this kind is older than so many hours."),
+        Input("html", "A folder into which the catalog is written as one page, index.html, to be kept as an artifact."),
         Input("authorized-at", "The output of the same name of the action `authorize`, where a job before this one asked it."),
         Input("ping-url", "A dead man's switch, from a secret: URL/start, then URL or URL/fail is requested (as healthchecks.io has it)."),
         Input("mode", "direct: this runner reaches database and buckets. task: the work runs inside the Cloud Foundry application."),
@@ -122,7 +123,7 @@ ACTIONS: dict[str, Action] = {
         "List",
         "Show what can be restored, where to, and until when.",
         "list",
-        ("space", "max-age-hours", "kind", *_BUCKETS, *_CLOUD, *_TASK, "jobs", *_TOKENS),
+        ("space", "max-age-hours", "kind", "html", *_BUCKETS, *_CLOUD, *_TASK, "jobs", *_TOKENS),
         ("result", "exit-code", "backup-id", "age-seconds", "duration-seconds"),
     ),
     "verify": Action(
@@ -173,7 +174,7 @@ INTERNAL: dict[str, str] = {
 
 FORBIDDEN: tuple[str, ...] = (
     "FAC_BACKUP_MATRIX", "FAC_BACKUP_JSON", "FAC_BACKUP_DEBUG", "FAC_BACKUP_LOCK_WAIT", "FAC_BACKUP_RANGE_THRESHOLD",
-    "FAC_BACKUP_RANGE_PAGES", "FAC_BACKUP_HTML", "FAC_BACKUP_BESIDE", "FAC_BACKUP_ONLY", "FAC_BACKUP_BEFORE_SWAP_SQL",
+    "FAC_BACKUP_RANGE_PAGES", "FAC_BACKUP_BESIDE", "FAC_BACKUP_ONLY", "FAC_BACKUP_BEFORE_SWAP_SQL",
     "FAC_BACKUP_RELEASE", "FAC_BACKUP_OWNER", "FAC_BACKUP_LIVE", "FAC_BACKUP_REPOSITORY", "FAC_BACKUP_DATABASE",
     "FAC_BACKUP_MEDIA", "FAC_BACKUP_MANAGE_PY", "FAC_BACKUP_TO", "FAC_BACKUP_COMPRESS", "FAC_BACKUP_SERVER",
     "FAC_BACKUP_BUNDLES", "FAC_BACKUP_TASK_PYTHON", "FAC_BACKUP_RUN_ACTOR", "FAC_BACKUP_RUN_URL", "FAC_BACKUP_RUN_WHO",

@@ -1,6 +1,6 @@
 """The ratios of ``latest.json`` as README.md shows them.
 
-``python -m benchmarks.readme`` writes them between the markers; with ``--check`` it says whether they are as they should be.
+``python -m benchmarks.readme`` writes them between the markers; the exit code of ``--check`` says whether they stand.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def filled(page: str, latest: Sequence[Mapping[str, Any]] | None) -> str:
     """``page`` with the part between the markers as it should be."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
-    assert begin and end, "README.md has lost its markers"
+    if not begin or not end:
+        raise ValueError("README.md has lost its markers")
     return f"{before}{BEGIN}\n{markdown(latest)}\n{END}{after}"
 
 

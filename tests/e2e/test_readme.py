@@ -48,7 +48,8 @@ def test_the_snippet_backs_up_a_django_project_every_day_and_the_list_keeps_a_pa
     snippet, matrix = blocks("yaml")
     act.workflow("backup.yml", snippet.replace("my-app-uploads", uploads).replace("my-app-backups", backups))
     secrets = {
-        "DATABASE_URL": project.database_url, "AWS_ACCESS_KEY_ID": s3.access_key, "AWS_SECRET_ACCESS_KEY": s3.secret_key,
+        "DATABASE_URL": project.database_url,
+        "AWS_ACCESS_KEY_ID": s3.access_key, "AWS_SECRET_ACCESS_KEY": s3.secret_key,
     }  # fmt: skip
     endpoint = {"AWS_ENDPOINT_URL_S3": s3.endpoint}
     world.attempt(1, event="schedule")

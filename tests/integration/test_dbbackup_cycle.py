@@ -161,7 +161,41 @@ def test_an_archive_comes_in_by_standard_input_with_the_documents_as_they_are_no
     assert made["documents_count"] == 1
 
 
-def test_the_library_makes_the_archives_where_it_is_the_engine(world: World) -> None:
-    made = world.done("import", "--manage-py", str(MANAGE), environment=world.project.env())
+def test_the_library_makes_the_archives_where_the_matrix_says_that_it_is_the_engine(
+    world: World, tmp_path: Path
+) -> None:
+    matrix = tmp_path / "action-matrix.yml"
+    matrix.write_text("version: 1\nspaces: {dev: {engine: django-dbbackup, manage_py: backend/manage.py}}\n")
+    for arguments in ((), ("--manage-py", str(MANAGE))):
+        done = world.run("backup", "--matrix", str(matrix), "--kind", "daily", "--json", *arguments,
+                         environment=world.project.env())  # fmt: skip
+        if not arguments:
+            assert "There is no manage.py at the place" in done.stderr
+            assert done.returncode == 2
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert made["backup_id"].startswith("dev_")
+    assert made["backup_id"].endswith("_daily")
     assert made["documents_count"] == len(files(world.project.media))
     assert made["documents_bytes"] == sum(len(data) for data in files(world.project.media).values())
+    listed = world.run("list", "--matrix", str(matrix), "--json")
+    assert json.loads(listed.stdout)["backups"][0]["note"] == "made by django-dbbackup"
+    assert world.databases() == set()
+
+
+def test_archives_that_the_librarys_commands_wrote_in_a_step_before_become_the_backup(
+    world: World, tmp_path: Path
+) -> None:
+    asked = ("backup", "--engine", "django-dbbackup", "--archives", str(world.project.backups))
+    inside = {"GITHUB_ACTIONS": "true"}
+    assert "holds 0 archives of databases" in world.run(*asked).stderr
+    world.project.manage("dbbackup", "--noinput", "--compress")
+    world.project.manage("mediabackup", "--noinput")
+    made = world.done(*asked)
+    assert made["documents_count"] == len(files(world.project.media))
+    exported = tmp_path / "exported"
+    world.done("export", "--backup-id", str(made["backup_id"]), "--to", str(exported))
+    assert {path.name.split(".", 1)[1] for path in exported.iterdir()} >= {"psql.bin", "tar"}
+    refused = world.run("backup", "--engine", "fac-backup", "--archives", str(world.project.backups))
+    assert "belong to --engine django-dbbackup" in refused.stderr
+    assert world.run(*asked, environment=inside).returncode != 0, "inside Actions there is a gate"

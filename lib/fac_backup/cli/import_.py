@@ -10,7 +10,6 @@ EPILOG = """\b
 Examples:
   fac-backup import --space dev --database default-web1-2026-11-21-220000.psql.bin --media web1-2026-11-21-220100.tar
   fac-backup import --space dev --database old.psql.gz --media uploads=old.tar.gz --note "last of django-dbbackup"
-  fac-backup import --space dev --manage-py backend/manage.py          (let the library make them first)
   fac-backup import --space dev --database old.dump --media live       (the documents as they are now)
   aws s3 cp s3://old/db.psql.bin - | fac-backup import --space dev --database - --media live
 """
@@ -18,25 +17,18 @@ Examples:
 
 @click.command("import", epilog=EPILOG)
 @option("--space", default="", help="The space whose backup it becomes. With one space only: that.")
-@option("--database", default="", help="A .psql.bin, .psql or .dump, gzipped or not; - is standard input.")
+@option("--database", required=True, help="A .psql.bin, .psql or .dump, gzipped or not; - is standard input.")
 @option("--media", multiple=True, help="FILE or LABEL=FILE: a .tar or .tar.gz of documents; live: as they are now.")
-@option("--manage-py", default="", type=click.Path(dir_okay=False), help="Instead: let the django-dbbackup of this "
-        "manage.py make the archives first. Refused inside Actions.")  # fmt: skip
 @option("--note", default="", help="A line for people, shown by list.")
 @option("--confirm", default="", help="Inside Actions: the space's name once more.")
 @common
-def command(
-    console: Console, space: str, database: str, media: tuple[str, ...], manage_py: str, note: str, confirm: str
-) -> None:
+def command(console: Console, space: str, database: str, media: tuple[str, ...], note: str, confirm: str) -> None:
     """Take an archive of django-dbbackup into the catalog, as a backup like any other.
 
     It is restored into a scratch database first; from that and from the documents an ordinary backup is taken. The
     space's own database and documents are not touched. Import only what you made: an archive is SQL.
     """
     from fac_backup.operations.import_ import ImportRequest, run
-    from fac_backup.plain.errors import UsageError
 
-    if bool(database) == bool(manage_py):
-        raise UsageError("Give either --database or --manage-py", next_step="See `fac-backup import --help`.")
-    request = ImportRequest(space, database, media, note=note, confirm=confirm, manage_py=manage_py)
+    request = ImportRequest(space, database, media, note=note, confirm=confirm)
     console.finish(run(request, around(console)))

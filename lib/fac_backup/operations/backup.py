@@ -22,7 +22,7 @@ from fac_backup.documents import backup as document_backup
 from fac_backup.documents.listing import Listing
 from fac_backup.documents.options import Options
 from fac_backup.documents.source import Source
-from fac_backup.operations import gate, markers, opening, renewing, views
+from fac_backup.operations import engine, gate, markers, opening, renewing, views
 from fac_backup.operations.opening import Opened
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
@@ -48,6 +48,11 @@ class BackupRequest:
     backup_id: str = ""
     range_threshold: int | None = None
     range_pages: int | None = None
+    engine: str = ""
+    """Who reads the database and the documents: fac-backup, django-dbbackup, or as the matrix says."""
+    archives: str = ""
+    """With django-dbbackup: the folder of what its commands wrote; empty where they are run here."""
+    manage_py: str = ""
 
 
 def run(request: BackupRequest, around: Surroundings) -> Result:
@@ -63,8 +68,15 @@ def run(request: BackupRequest, around: Surroundings) -> Result:
         opened.store.locks.acquire("store", "shared", wait=around.patience(LOCK_WAIT)) as lease,
         opened.store.locks.acquire("space", "shared", wait=around.patience(LOCK_WAIT)),
     ):
-        manifest = take(opened, around, wanted, lease, began=began)
+        reader = engine.of(wanted.engine, wanted.space, around)
+        with engine.read_by(reader, opened, wanted.archives, wanted.manage_py, around) as there:
+            manifest = take(there, around, _told(wanted, reader), lease, began=began)
     return views.backup_result(manifest, opened, around)
+
+
+def _told(wanted: BackupRequest, reader: str) -> BackupRequest:
+    """A backup that another engine read says so."""
+    return wanted if wanted.note or reader == engine.OURS else replace(wanted, note=f"made by {reader}")
 
 
 def take(opened: Opened, around: Surroundings, wanted: BackupRequest, lease: Lease, *, began: float) -> Manifest:

@@ -67,6 +67,11 @@ def backup(request: BackupRequest, around: Surroundings) -> Result:
         words += ["--range-threshold", str(request.range_threshold)]
     if request.range_pages is not None:
         words += ["--range-pages", str(request.range_pages)]
+    if request.archives:
+        raise UsageError(
+            "A task makes its archives itself", next_step="Leave `archives` out: `manage_py` in the matrix."
+        )
+    words += ["--engine", request.engine] if request.engine else []
 
     def ask(bucket: BucketAddress, reason: str) -> int:
         if opening.store_of(around, space, bucket).bucket.head(layout.manifest_key(named)) is not None:

@@ -28,7 +28,7 @@ from fac_backup.documents import check, shards
 from fac_backup.documents.listing import Listing
 from fac_backup.documents.options import Options
 from fac_backup.documents.source import KeyRange, Source
-from fac_backup.operations import backup, gate, in_space, markers, opening, renewing, stages, views
+from fac_backup.operations import backup, engine, gate, in_space, markers, opening, renewing, stages, views
 from fac_backup.operations.backup import BackupRequest
 from fac_backup.operations.opening import Opened
 from fac_backup.operations.result import Result
@@ -73,6 +73,8 @@ def run(request: BackupRequest, sharding: Sharding, around: Surroundings) -> Res
     sharding.check(("plan", "copy", "commit"))
     if in_space.wanted(around.env):
         raise UsageError("Shards need mode: direct", next_step="A task of the app has one container to work in.")
+    if engine.of(request.engine, around.one_space(request.space), around) != engine.OURS:
+        raise UsageError("Shards need the engine fac-backup", next_step="django-dbbackup writes one archive of all.")
     if (sharding.stage == "plan") == bool(request.backup_id):
         raise UsageError(
             "--backup-id belongs to the stages copy and commit, which need it",

@@ -43,6 +43,8 @@ StoreName = Annotated[
 TableName = Annotated[str, Field(pattern=r"^[^.\x00-\x1f]{1,63}\.[^\x00-\x1f]{1,63}$")]
 InstanceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 ApiAddress = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.-]{1,200}(:[0-9]{1,5})?$")]
+SCRIPT = r"^([A-Za-z0-9_][A-Za-z0-9_.-]{0,60}/){0,8}[A-Za-z0-9_][A-Za-z0-9_.-]{0,60}\.py$"
+ScriptPath = Annotated[str, Field(pattern=SCRIPT)]
 Count = Annotated[int, Field(ge=1, le=36500)]
 Text = Annotated[str, Field(max_length=300)]
 
@@ -61,6 +63,7 @@ PATTERN_SENTENCES: dict[str, str] = {
     ),
     r"^[^.\x00-\x1f]{1,63}\.[^\x00-\x1f]{1,63}$": "is not a table: write schema.table",
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": "is not the name of a Cloud Foundry organization, space, app or instance",
+    SCRIPT: "is not a script: write backend/manage.py, without '..'",
     r"^https?://[A-Za-z0-9.-]{1,200}(:[0-9]{1,5})?$": "is not an address: write https://api.example.gov",
 }
 """What people are told where a text does not have its form."""
@@ -260,6 +263,10 @@ class Space(Strict):
     cloud_foundry: Annotated[CloudFoundry, BeforeValidator(_none_is_empty)] = CloudFoundry()
     max_object_age_days: Annotated[int, Field(ge=2, le=36500)] | None = None
     """After how many days its backups bucket deletes objects; objects in use are renewed at half of that."""
+    engine: Literal["fac-backup", "django-dbbackup"] = "fac-backup"
+    """Who reads the data of its backups. The library keeps its limits (docs/migrating.md)."""
+    manage_py: ScriptPath = "manage.py"
+    """With django-dbbackup, outside Actions: the application's manage.py, from its folder."""
     exclude_data: tuple[TableName, ...] = ()
     """Tables, as schema.table, whose rows are left out of backups."""
     public_keys: tuple[PublicKey, ...] = ()

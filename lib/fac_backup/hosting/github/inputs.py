@@ -35,6 +35,8 @@ INPUTS: dict[str, Input] = {
         Input("kind", "The kind of backup: pre-deploy, daily, manual or one that the matrix declares. Default: from the event."),
         Input("note", "A sentence that the backup carries, for people."),
         Input("backup-id", _ID),
+        Input("engine", "Who reads the data: fac-backup or django-dbbackup. Default: as the matrix says."),
+        Input("archives", "With django-dbbackup: the folder that holds what `dbbackup` and `mediabackup` wrote in a step before."),
         Input("source", "The space whose backup is restored.", required=True),
         Input("target", "The space that is replaced.", required=True),
         Input("confirm", "The target's name, typed a second time. Needed for every restore that a person starts."),
@@ -102,7 +104,7 @@ ACTIONS: dict[str, Action] = {
         "Back up",
         "Back up a space's PostgreSQL database and S3 documents, both of one moment.",
         "archive",
-        ("space", "kind", "note", "backup-id", *_PLACES, "signing-key", *_CLOUD, *_TASK, *_SHARDS, "jobs", *_TOKENS),
+        ("space", "kind", "note", "backup-id", "engine", "archives", *_PLACES, "signing-key", *_CLOUD, *_TASK, *_SHARDS, "jobs", *_TOKENS),
         ("result", "exit-code", "backup-id", "database-bytes", "documents-count", "documents-bytes", "uploaded-bytes", "duration-seconds", "age-seconds"),
     ),
     "restore": Action(

@@ -23,6 +23,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   command -v pgbouncer >/dev/null || missing+=(pgbouncer)
   command -v zstd >/dev/null || missing+=(zstd)
   command -v rclone >/dev/null || missing+=(rclone)
+  command -v aws >/dev/null || missing+=(awscli)
   command -v chromium >/dev/null || missing+=(chromium chromium-driver)
   command -v npm >/dev/null || missing+=(nodejs npm)
   if [ ${#missing[@]} -gt 0 ]; then

@@ -61,7 +61,7 @@ def test_a_backup_in_shards_is_restored_like_any_other_and_leaves_nothing_else(s
     assert done.code == 0, done.err
     assert done.json["documents_count"] == 41
     assert sorted(key.rsplit("/", 1)[1] for key in space.stored(f"backups/{backup_id}/")) == [
-        "begun", "documents-uploads.jsonl.zst",
+        "RESTORE.md", "begun", "documents-uploads.jsonl.zst",
     ]  # fmt: skip
     assert not space.stored("pins/")
     assert read(space, f"catalog/{backup_id}.json")["note"] == "in shards"

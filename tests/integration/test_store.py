@@ -255,6 +255,7 @@ def _filled(store: Store) -> tuple[Manifest, list[str]]:
     kept = kept.model_copy(update={"documents": (listing,)})
     store.catalog.commit(kept, None)
     wanted = [layout.piece_key(needed.sha256), "documents/uploads/aa/aa1", f"backups/{kept.id}/begun"]
+    wanted.append(f"backups/{kept.id}/RESTORE.md")
     return kept, [*wanted, f"catalog/{kept.id}.json", "format.json"]
 
 

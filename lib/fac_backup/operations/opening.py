@@ -31,8 +31,11 @@ class Opened:
         return self.store.bucket
 
 
-def open_space(around: Surroundings, space: str) -> Opened:
-    """Everything of ``space``. Raises UsageError for what is missing, malformed or overlapping."""
+def open_space(around: Surroundings, space: str, *, signing: bool = True) -> Opened:
+    """Everything of ``space``; its signing key only where ``signing``, for what makes no backup must not ask for it.
+
+    Raises UsageError for what is missing, malformed or overlapping.
+    """
     places = around.places(space)
     bucket = places.need_bucket()
     documents = places.need_documents()
@@ -42,7 +45,7 @@ def open_space(around: Surroundings, space: str) -> Opened:
         Database(places.need_database(), called=f"{space}'s database"),
         tuple(Source(label, documents_bucket(around, label, address)) for label, address in documents),
         store_of(around, space, bucket),
-        signer(around, space),
+        signer(around, space) if signing else None,
     )
 
 

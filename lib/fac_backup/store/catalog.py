@@ -15,7 +15,7 @@ from fac_backup.plain.errors import FailedError, IntegrityError, NoSuchBackupErr
 from fac_backup.plain.manifest import Manifest
 from fac_backup.plain.words import IDS, did_you_mean
 
-from . import layout
+from . import layout, note
 from .bucket import AlreadyThere, Bucket, NotFoundError, ObjectInfo, TooLargeError
 from .locks import Lease
 from .signing import Signer, TrustedKeys
@@ -216,6 +216,7 @@ class Catalog:
         """Make the backup exist. The manifest's PUT is the last write; ``lease`` is checked just before it."""
         key = layout.manifest_key(manifest.backup_id)
         data = manifest.to_json()
+        self._bucket.put(layout.own_key(manifest.backup_id, note.NAME), note.text(manifest.backup_id))
         if signer is not None:
             self._bucket.put(layout.signature_key(key), signer.sign(data))
         if lease is not None:

@@ -113,12 +113,22 @@ class S3Front:
 
     Faults: ``500`` (InternalError), ``503`` (SlowDown), ``half body`` (the answer breaks off), ``dropped`` (done by the
     server, but the answer never arrives), ``stale list`` (a LIST is answered with what it was when first asked).
+    ``watch(method, path, body)`` sees each request first; where it returns False the request goes no further.
     """
 
-    def __init__(self, target_port: int, fault: Callable[[str, str], str]) -> None:
+    def __init__(
+        self,
+        target_port: int,
+        fault: Callable[[str, str], str] = lambda _method, _path: "",
+        watch: Callable[[str, str, bytes], bool] = lambda _method, _path, _body: True,
+    ) -> None:
         self.target_port = target_port
         self.fault = fault
+        self.watch = watch
         self.done: list[str] = []
+        self.flying = 0
+        """Requests that are being answered."""
+        self._count = threading.Lock()
         self._lists: dict[str, tuple[int, list[tuple[str, str]], bytes]] = {}
 
     def __enter__(self) -> S3Front:
@@ -131,12 +141,25 @@ class S3Front:
                 pass
 
             def handle_any(self) -> None:
-                front._answer(self)
+                with front._count:
+                    front.flying += 1
+                try:
+                    with suppress(ConnectionError):
+                        front._answer(self)
+                finally:
+                    with front._count:
+                        front.flying -= 1
 
             do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any  # noqa: N815
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 128
+
+            def handle_error(self, request: object, client_address: object) -> None:
+                """A client that was killed is nothing to print."""
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 
@@ -151,6 +174,9 @@ class S3Front:
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+        if not self.watch(request.command, request.path, body):
+            request.close_connection = True
+            return
         what = self.fault(request.command, request.path)
         is_list = request.command == "GET" and "list-type=2" in request.path
         if what == "stale list" and not is_list:

@@ -4,7 +4,7 @@ PYTEST_ARGS ?=
 WORKERS ?= 3
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint bench lock generate bundle clean
+.PHONY: help setup demo test lint torture bench lock generate bundle clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -20,6 +20,9 @@ test: setup lint  ## everything that must hold, on real servers (under 15 minute
 
 lint: setup  ## types, style, workflows
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python -m tests.support.lint
+
+torture: setup  ## kill, break and damage everything, and count what is lost (TORTURE_RUNS=0.1 for a quick one)
+	@$(BIN)/python -m tests.torture
 
 bench: setup  ## side by side with what users would run instead (BENCH_SCALE=0.1 for a quick one)
 	@bash tools/setup-bench.sh

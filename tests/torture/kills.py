@@ -19,7 +19,6 @@ from fac_backup.plain.backup_id import BackupId
 from tests.support.faults import S3Front
 from tests.support.space import Done
 
-from .forge import Forge
 from .instants import Instant, Timeline, Watch, choose
 from .table import Row, require
 from .world import World, database_state, journal_step
@@ -65,11 +64,10 @@ class Killer:
             self.row.counts["ended before their kill"] += not watch.dead
         return done, watch
 
-    def kill(self, rng: random.Random, kind: str, *arguments: str) -> tuple[Done, Watch]:
+    def kill(self, rng: random.Random, kind: str, *arguments: str) -> None:
         """A command that is killed at an instant of the timeline that ``kind`` names."""
-        done, watch = self.run(*arguments, instant=choose(rng, self.lines[kind]))
+        self.run(*arguments, instant=choose(rng, self.lines[kind]))
         self.world.break_locks()
-        return done, watch
 
     def learn(self, kind: str, *arguments: str) -> None:
         """Run a command to its end to know its timeline."""
@@ -94,7 +92,7 @@ def kill_restore(killer: Killer, rng: random.Random, number: int) -> None:
         world.bring_to(old)
         before, wanted = world.states[old], world.states[new]
         undo_to = before
-        done, watch = killer.kill(rng, new, *_restore(world, new))
+        killer.kill(rng, new, *_restore(world, new))
         world.now = ""
         for _ in range(2):
             _require_old_or_new(world, before, wanted, whole_database=world.createdb)
@@ -105,7 +103,7 @@ def kill_restore(killer: Killer, rng: random.Random, number: int) -> None:
                 require(here in (before, wanted), "without a journal the target is neither old nor new")
             if rng.random() > AGAIN:
                 break
-            done, watch = killer.kill(rng, new, *(RESUME if unfinished else _restore(world, new)))
+            killer.kill(rng, new, *(RESUME if unfinished else _restore(world, new)))
         arguments = _restore(world, new)
         if unfinished and rng.random() < 0.6:
             arguments = RESUME
@@ -154,7 +152,7 @@ def kill_backup(killer: Killer, rng: random.Random, number: int) -> None:
     with world.fresh_store():
         world.sql(f"UPDATE parent SET name = 'attempt {number}' WHERE id = {1 + number % 20}")
         world.put(f"new/{number % 5}.txt", rng.randbytes(100))
-        done, _ = killer.kill(rng, "backup", "backup", "--space", "dev", "--kind", "daily", "--json")
+        killer.kill(rng, "backup", "backup", "--space", "dev", "--kind", "daily", "--json")
         listed = world.require_committed_are_whole()
         killer.row.counts["committed before their kill"] += len(listed) > len(world.ids)
         following = world.run("backup", "--space", "dev", "--kind", "daily", "--json")
@@ -262,6 +260,3 @@ def mend(world: World) -> None:
     for name in world.databases():
         if name != world.unique:
             world.pg.execute("postgres", f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-
-
-__all__ = ["ATTEMPT", "Forge", "mend", "run"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from secrets import token_hex
 from tests.support.postgres import PostgresServer
 from tests.support.s3 import S3Server
 
-from . import kills
+from . import busy, damage, inputs, kills, network, weeks
 from .forge import Forge
 from .table import Row
 from .world import World
@@ -31,16 +32,27 @@ ROWS = {
     "kill restore beside": Kind(200, kills.run),
     "kill restore in place": Kind(200, kills.run, createdb=False),
     "kill purge": Kind(200, kills.run),
+    "network faults": Kind(500, network.run),
+    "damaged bytes": Kind(1000, damage.run),
+    "random inputs": Kind(10_002, inputs.run),
+    "busy application": Kind(20, busy.run),
+    "seven weeks": Kind(len(weeks.HISTORIES), weeks.run),
 }
 
 
-def run_row(row: Row, pg: PostgresServer, s3: S3Server, folder: Path, numbers: list[int]) -> None:
-    """Run the attempts ``numbers`` of one row in a world of its own."""
+def run_row(
+    row: Row, pg: PostgresServer, s3: S3Server, folder: Path, numbers: list[int], *, short: bool = False
+) -> None:
+    """Run the attempts ``numbers`` of one row in a world of its own. ``short``: a history of one week, not of seven."""
     kind, began = ROWS[row.name], time.monotonic()
+    logging.getLogger("fac_backup").setLevel(logging.ERROR)
     with Forge() as forge:
         world = World(pg, s3, folder, f"t{token_hex(4)}", createdb=kind.createdb, forge=forge)
         try:
-            kind.run(row, world, numbers)
+            if short and kind.run is weeks.run:
+                weeks.run(row, world, numbers, days=7)
+            else:
+                kind.run(row, world, numbers)
         finally:
             world.close()
             row.seconds = time.monotonic() - began

@@ -68,11 +68,14 @@ class World(Space):
     now: str = ""
     """Which of the states the target is in."""
     prefix: str = "first"
+    more_env: dict[str, str] = field(default_factory=dict)
+    """For every command."""
     _copies: int = 0
 
     def env(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """As a space's, with this attempt's prefix of the store."""
-        return super().env({"FAC_BACKUP_BUCKET": f"s3://{self.backups}/{self.prefix}", **(more or {})})
+        where = {"FAC_BACKUP_BUCKET": f"s3://{self.backups}/{self.prefix}"}
+        return super().env({**where, **self.more_env, **(more or {})})
 
     def begin(self, *arguments: str, env: Mapping[str, str] | None = None) -> Running:
         """Start a command without waiting."""
@@ -143,10 +146,10 @@ class World(Space):
             require(self.look() == self.states[state], f"a restore left something else than state {state}")
             self.now = state
 
-    def store(self) -> Store:
-        """The store of this attempt, as the program sees it."""
+    def store(self, space: str = "") -> Store:
+        """The store of this attempt (or another space's in the same bucket), as the program sees it."""
         given = S3Credentials(self.s3.access_key, self.s3.secret_key, "", "us-east-1", self.s3.endpoint)
-        return Store(Bucket(BucketAddress(self.backups, f"{self.prefix}/", given)), self.name, owner="torture")
+        return Store(Bucket(BucketAddress(self.backups, f"{self.prefix}/", given)), space or self.name, owner="torture")
 
     def break_locks(self) -> None:
         """What an operator does who does not wait for the lease of a dead run (``fac-backup unlock``)."""

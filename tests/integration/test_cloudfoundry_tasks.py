@@ -98,6 +98,19 @@ def test_late_repeated_and_lost_lines_are_told_apart(space: Space, caplog: pytes
     assert "lines of the task's log did not arrive" in caplog.text
 
 
+def test_the_lines_of_an_app_that_logs_much_do_not_hide_the_tasks(space: Space) -> None:
+    app = space.fac.apps["staging"]
+
+    def busy(_: int) -> None:
+        for number in range(2500):  # more than a page, in less than a moment
+            space.cloud.tasks.log(app, "APP/PROC/WEB", f"GET /{number}".encode())
+
+    space.cloud.faults = [Fault(busy, match="POST /v3/apps/.*/tasks")]
+    space.run("--lines", "1500", limits=replace(LIMITS, start_seconds=5))
+    assert space.lines[-1] == "line 1499"
+    assert len(space.lines) == 1502
+
+
 def test_the_operation_succeeds_with_log_cache_down(space: Space, caplog: pytest.LogCaptureFixture) -> None:
     space.cloud.log_cache_down = True
     space.settings = replace(space.settings, limits=replace(LIMITS, start_seconds=0.1))

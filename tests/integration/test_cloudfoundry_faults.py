@@ -31,8 +31,8 @@ from tests.support.cloudfoundry.small_bundle import write
 
 SEED = int(os.environ.get("FAC_TEST_SEED") or random.randrange(10**6))
 SAMPLE = 10**6 if os.environ.get("FAC_TEST_EVERY") else 6
-PACE = Pace(first_wait=0.001, longest_wait=0.005, poll_first=0.05, poll_longest=0.1, read=5, connect=2, attempts=2)
-LIMITS = Limits(memory_mb=64, disk_mb=64, start_seconds=20, seconds=30, cancel_seconds=2, drain_seconds=0.2)
+PACE = Pace(first_wait=0.001, longest_wait=0.005, poll_first=0.02, poll_longest=0.05, read=5, connect=2, attempts=2)
+LIMITS = Limits(memory_mb=64, disk_mb=64, start_seconds=20, seconds=30, cancel_seconds=2, drain_seconds=0.05)
 PATIENCE = Patience(job=3, accepted=3, other_run=2, release=3)
 OPERATIONS = ("backup", "restore")
 FAULTS: tuple[int | str, ...] = (500, 429, "drop", "drop after")
@@ -42,7 +42,8 @@ Case = TypeVar("Case")
 def settings_of(cloud: CloudFoundry, fac: Fac, space: str, bundle: Path, run: str) -> Settings:
     return Settings(
         cloud.address, Account(fac.user.name or "", fac.user.password), Place(ORG, space, APP, "backups", space), run,
-        (bundle,), LIMITS, pace=PACE, patience=PATIENCE, alive=lambda run: False, restart="rolling",
+        (bundle,), LIMITS, pace=PACE, patience=PATIENCE, alive=lambda run: False,
+        restart="stop" if space == "staging" else "none",
     )  # fmt: skip
 
 
@@ -81,7 +82,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> None:
     ):  # fmt: skip
         monkeypatch.setattr(here + name, value)
     monkeypatch.setattr("fac_backup.hosting.cloudfoundry.space.Bindings", _bindings)
-    monkeypatch.setattr("fac_backup.hosting.cloudfoundry.space.command", lambda *a: "sleep 0.3")
+    monkeypatch.setattr("fac_backup.hosting.cloudfoundry.space.command", lambda *a: "sleep 0.1")
 
 
 def _bindings(*arguments: object, **settings: object) -> object:
@@ -145,6 +146,7 @@ def test_nothing_is_left_after_the_run_that_follows_a_kill_at_any_call(
         cloud.faults = []
         operate(settings_of(cloud, fac, "staging", bundle, "following"), operation)
         assert cloud.world.temporary() == [], told
+        assert fac.apps["staging"].state == "STARTED", told
         leaked = [s for a in cloud.world.apps for started in a.started_with for s in started["s3"]]
         assert all(service["name"] != "backups" for service in leaked), told
 
@@ -160,14 +162,15 @@ def test_everything_is_gone_once_a_lease_has_passed_even_if_nobody_can_say_who_l
 
     fac = build(cloud, None, None, ("production", "staging"))
     settings = replace(settings_of(cloud, fac, "staging", bundle, "killed"), alive=None)
-    cloud.faults = [Fault(500, match="DELETE|cancel|PATCH", times=10**6)]
+    cloud.faults = [Fault(500, match="DELETE|cancel|PATCH /v3/[st]|actions/start", times=10**6)]
     with pytest.raises(FacBackupError):
         operate(settings, "restore")
     cloud.faults = []
-    assert len(cloud.world.temporary()) == 2
+    assert len(cloud.world.temporary()) == 3  # a binding, a key, and the app that it had stopped
     client = Client(cloud.address, settings.account, PACE)
     spaces = [client.space(ORG, name) for name in ("production", "staging")]
-    assert [found.removed for found in sweep(client, spaces, utc_now())] == [False, False]
-    assert len(cloud.world.temporary()) == 2
-    assert [found.removed for found in sweep(client, spaces, utc_now() + timedelta(minutes=16))] == [True, True]
+    assert [found.removed for found in sweep(client, spaces, utc_now())] == [False] * 3
+    assert len(cloud.world.temporary()) == 3
+    assert [found.removed for found in sweep(client, spaces, utc_now() + timedelta(minutes=16))] == [True] * 3
     assert cloud.world.temporary() == []
+    assert fac.apps["staging"].state == "STARTED"

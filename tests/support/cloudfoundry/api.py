@@ -50,12 +50,20 @@ def metadata_of(body: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
     for key, value in (metadata.get("labels") or {}).items():
         if not key or not _LABEL.fullmatch(key.rpartition("/")[2]):
             raise unprocessable(f"Metadata label key error: '{key[:30]}' contains invalid characters")
-        if not isinstance(value, str) or not _LABEL.fullmatch(value):
+        if value is not None and (not isinstance(value, str) or not _LABEL.fullmatch(value)):
             raise unprocessable(f"Metadata label value error: '{str(value)[:30]}' contains invalid characters")
     for value in (metadata.get("annotations") or {}).values():
         if len(value) > 5000:
             raise unprocessable("Metadata annotation value error: is greater than 5000 characters")
     return dict(metadata.get("labels") or {}), dict(metadata.get("annotations") or {})
+
+
+def relabel(thing: Thing, body: dict[str, Any]) -> None:
+    """An update of metadata: what is null is removed, what is not named stays."""
+    for have, new in zip((thing.labels, thing.annotations), metadata_of(body), strict=True):
+        have.update(new)
+        for key in [key for key, value in have.items() if value is None]:
+            del have[key]
 
 
 def selected(thing: Thing, selector: str) -> bool:
@@ -90,6 +98,7 @@ class Api:
             ("GET", "/v3/spaces", self.spaces),
             ("GET", "/v3/apps", self.apps),
             ("GET", f"/v3/apps/{one}", self.app),
+            ("PATCH", f"/v3/apps/{one}", self.update_app),
             ("GET", f"/v3/apps/{one}/processes", self.processes),
             ("GET", f"/v3/apps/{one}/processes/web/stats", self.stats),
             ("POST", f"/v3/apps/{one}/actions/(start|stop|restart)", self.app_action),
@@ -227,6 +236,13 @@ class Api:
 
     def app(self, user: User, guid: str, query: dict[str, str]) -> Reply:
         return 200, self._show_app(self._app(user, guid)), {}
+
+    def update_app(self, user: User, guid: str, body: dict[str, Any]) -> Reply:
+        app = self._app(user, guid)
+        self._develops(user, app.space)
+        only(body, "name", "lifecycle", "metadata")
+        relabel(app, body)
+        return 200, self._show_app(app), {}
 
     def processes(self, user: User, guid: str, query: dict[str, str]) -> Reply:
         self._app(user, guid)
@@ -445,9 +461,7 @@ class Api:
         only(body, "metadata")
         if binding.operation == "delete" and binding.state == "in progress":
             raise unprocessable("The service binding is being deleted")
-        labels, annotations = metadata_of(body)
-        binding.labels.update(labels)
-        binding.annotations.update(annotations)
+        relabel(binding, body)
         return 200, self._show_binding(binding), {}
 
     def unbind(self, user: User, guid: str, body: dict[str, Any]) -> Reply:
@@ -570,9 +584,7 @@ class Api:
         task = self._task(user, guid)
         self._develops(user, task.app.space)
         only(body, "metadata")
-        labels, annotations = metadata_of(body)
-        task.labels.update(labels)
-        task.annotations.update(annotations)
+        relabel(task, body)
         return 200, self._show_task(task), {}
 
     def cancel_task(self, user: User, guid: str, body: dict[str, Any]) -> Reply:

@@ -218,10 +218,11 @@ class World:
         app.started_with.append(self.services_of(app))
 
     def temporary(self) -> list[str]:
-        """What a finished run must not have left: labelled bindings, keys and instances, and tasks that still run."""
+        """What a finished run must not have left: labelled bindings, keys, instances and apps, tasks that still run."""
         named = [f"{b.type} binding {b.name or '(unnamed)'} of {b.instance.name} in {b.instance.space.name} "
                  f"({b.operation} {b.state})" for b in self.bindings if b.labels]  # fmt: skip
         named += [f"instance {i.name} in {i.space.name}" for i in self.instances if i.labels]
+        named += [f"app {a.name} in {a.space.name} ({a.state})" for a in self.apps if a.labels]
         return named + [f"task {t.name}" for t in self.tasks if t.state in ("RUNNING", "CANCELING", "PENDING")]
 
     def table(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -64,6 +64,9 @@ class Bindings:
     probe: Callable[[BucketAddress], bool] = s3.accepted
     mask: Callable[[Iterable[str]], None] = lambda _: None
     """Told every secret before its first use, so that a job's log cannot show it."""
+    later: list[Callable[[], None]] | None = None
+    """Where a block fails, the waiting for its release is left here for the end: a cancelled job has ten seconds, in
+    which all that it made must be told to go, and may then be killed while it waits."""
 
     @contextmanager
     def bound(
@@ -139,7 +142,12 @@ class Bindings:
                                    clock=pace.clock, probe=self.probe)  # fmt: skip
             yield Bound(guid, True, credentials)
         except BaseException as error:
-            self._release_all(instance, app, commands, error)
+            failure = error
+            if self.later is None:
+                self._release_all(instance, app, commands, failure)
+            else:
+                self._let_go(instance, app)
+                self.later.append(lambda: self._release_all(instance, app, commands, failure))
             raise
         self._release_all(instance, app, commands, None)
 
@@ -275,6 +283,12 @@ class Bindings:
             _log.warning("%s", error.what)
 
     # taking away
+
+    def _let_go(self, instance: Instance, app: App | None) -> None:
+        """Ask for the end of what this run made, and do not wait. Whoever waits later reports what went wrong."""
+        with suppress(FacBackupError):
+            for binding in self._find_mine(instance, app):
+                self.client.request("DELETE", f"{_BINDINGS}/{binding['guid']}", what="Taking away the binding")
 
     def _release_all(
         self, instance: Instance, app: App | None, commands: tuple[str, ...], error: BaseException | None

@@ -1,62 +1,109 @@
 """The app around a restore: stopped before and started after, or restarted without a gap; never while we are bound.
 
 A process that starts while the backups instance is bound gets its credentials, so these blocks lie outside a binding.
+An app that we stopped carries the label of the run: what a killed run left stopped, the next sweep starts.
 The FAC's app migrates its database when instance 0 starts: a restart after a restore brings an older backup up to date.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
+from fac_backup.hosting.cloudfoundry import mark
 from fac_backup.hosting.cloudfoundry.client import App, Client
+from fac_backup.hosting.cloudfoundry.errors import UncertainError
+from fac_backup.hosting.cloudfoundry.http import Reply
 from fac_backup.plain.errors import FacBackupError, FailedError
 
 _log = logging.getLogger(__name__)
 SECONDS = 900.0
 
 
+@dataclass(frozen=True)
+class Stopped:
+    """An app that we stop and start again, marked as long as it is stopped."""
+
+    client: Client
+    app: App
+    labels: Callable[[], Mapping[str, str]]
+    """The labels of this run, with a lease from now on."""
+
+    def renew(self) -> None:
+        """Say that somebody still looks after the stopped app."""
+        try:
+            _label(self.client, self.app, self.labels())
+        except FacBackupError as error:
+            _log.warning("%s", error.what)
+
+    def stop(self) -> None:
+        """Mark it, then stop it: a kill in between leaves a mark too many, never a stopped app without one."""
+        _label(self.client, self.app, self.labels())
+        _act(self.client, self.app, "stop")
+
+    def start(self, seconds: float = SECONDS) -> None:
+        """Start it and wait until it runs; then the mark goes. Raises FailedError with the command to type."""
+        start(self.client, self.app, seconds)
+        _label(self.client, self.app, dict.fromkeys((mark.RUN, mark.UNTIL)))
+
+
 @contextmanager
 def around(
-    client: Client, app: App, how: str, worth_it: Callable[[], bool], seconds: float = SECONDS
-) -> Iterator[None]:
-    """The app during a restore.
+    stopped: Stopped, how: str, worth_it: Callable[[], bool], seconds: float = SECONDS
+) -> Iterator[Callable[[], None]]:
+    """The app during a restore; gives what must be called now and then while it is stopped.
 
-    ``none`` leaves it alone; ``rolling`` restarts it afterwards if ``worth_it()`` (the data was replaced); ``stop``
-    stops it before and starts it again whatever happened.
+    ``none`` leaves it alone; ``rolling`` restarts it afterwards if ``worth_it()`` (the data was replaced, whatever went
+    wrong after that); ``stop`` stops it before and starts it again whatever happened.
 
-    An app that was stopped before stays stopped. Raises FailedError with the command to type if it does not come up.
+    An app that somebody else has stopped stays stopped. Raises FailedError with the command to type if it does not
+    come up.
     """
-    if how == "none" or _state(client, app) != "STARTED":
+    client, app = stopped.client, stopped.app
+    shown = client.get(f"/v3/apps/{app.guid}", what=f"Looking at {app.name}")
+    theirs = shown.get("state") != "STARTED" and not mark.run_of(shown)
+    if how == "none" or theirs:
         if how != "none":
             _log.warning("%s in %s is stopped and stays so", app.name, app.space.name)
-        yield
+        yield _nothing
         return
     if how == "rolling":
-        yield
-        if worth_it():
-            rolling(client, app, seconds)
+        with _afterwards(lambda: rolling(client, app, seconds) if worth_it() else None):
+            yield _nothing
         return
+    with _afterwards(lambda: stopped.start(seconds)):
+        stopped.stop()
+        yield stopped.renew
+
+
+@contextmanager
+def _afterwards(act: Callable[[], None]) -> Iterator[None]:
+    """Do ``act`` after the block whatever happened; what the block raised is not lost over trouble with that."""
     try:
-        _act(client, app, "stop")
         yield
     except BaseException as error:
         try:
-            start(client, app, seconds)
+            act()
         except FacBackupError as trouble:
             _log.error("%s", trouble.line())
             if isinstance(error, FacBackupError):
                 error.next_step = f"{error.next_step} {trouble.line()}".strip()
         raise
-    start(client, app, seconds)
+    act()
+
+
+def _nothing() -> None:
+    """An app that was not stopped needs nobody to look after it."""
 
 
 def rolling(client: Client, app: App, seconds: float = SECONDS) -> None:
     """Restart all processes one after the other; returns when the new ones serve. Raises FailedError."""
     what = f"The restart of {app.name} in {app.space.name}"
     body = {"strategy": "rolling", "relationships": {"app": {"data": {"guid": app.guid}}}}
-    guid = str(client.request("POST", "/v3/deployments", body, what=what).body["guid"])
+    guid = str(_insist(client, "/v3/deployments", body, what).body["guid"])
     deadline = client.pace.clock() + seconds
     turn = 0
     while True:
@@ -89,22 +136,24 @@ def start(client: Client, app: App, seconds: float = SECONDS) -> None:
         turn += 1
 
 
-def _state(client: Client, app: App) -> str:
-    return str(client.get(f"/v3/apps/{app.guid}", what=f"Looking at {app.name}").get("state"))
-
-
 def _act(client: Client, app: App, action: str) -> None:
-    what = f"To {action} {app.name} in {app.space.name}"
-    for attempt in (1, 2, 3):
+    _insist(client, f"/v3/apps/{app.guid}/actions/{action}", None, f"To {action} {app.name} in {app.space.name}")
+
+
+def _insist(client: Client, path: str, body: dict[str, Any] | None, what: str) -> Reply:
+    """POST what may be done twice: starting what is started changes nothing, a newer deployment replaces an older."""
+    for attempt in (1, 2):
         try:
-            client.request("POST", f"/v3/apps/{app.guid}/actions/{action}", what=what)
-        except FacBackupError as error:
-            # Starting what is started changes nothing, so an unknown outcome may simply be asked for again.
-            if attempt == 3 or getattr(error, "status", 500) < 500:
-                raise
+            return client.request("POST", path, body, what=what)
+        except UncertainError:
             client.pace.wait(attempt)
-        else:
-            return
+    return client.request("POST", path, body, what=what)
+
+
+def _label(client: Client, app: App, labels: Mapping[str, str | None]) -> None:
+    """Set labels of the app; None removes one."""
+    body = {"metadata": {"labels": dict(labels)}}
+    client.request("PATCH", f"/v3/apps/{app.guid}", body, what=f"Marking {app.name} in {app.space.name}")
 
 
 def _not_up(app: App, what: str, how: str) -> FailedError:

@@ -9,20 +9,21 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from fac_backup.hosting.cloudfoundry import s3, tasks
-from fac_backup.hosting.cloudfoundry.bindings import Bindings, Bound, Patience, utc_now
+from fac_backup.hosting.cloudfoundry.bindings import Bindings, Patience, utc_now
 from fac_backup.hosting.cloudfoundry.client import App, Client, Instance
 from fac_backup.hosting.cloudfoundry.command import command
+from fac_backup.hosting.cloudfoundry.errors import LeftBehindError
 from fac_backup.hosting.cloudfoundry.handover import Handover, Listed
 from fac_backup.hosting.cloudfoundry.http import Pace
 from fac_backup.hosting.cloudfoundry.login import Account
 from fac_backup.hosting.cloudfoundry.mark import Alive, Mark
-from fac_backup.hosting.cloudfoundry.restart import around
+from fac_backup.hosting.cloudfoundry.restart import Stopped, around
 from fac_backup.hosting.cloudfoundry.sweep import Swept, sweep
 from fac_backup.hosting.cloudfoundry.tasks import Ended, Limits, Runner
 from fac_backup.plain.errors import ActNowError, FacBackupError, FailedError, UsageError
@@ -131,15 +132,22 @@ def run_in_space(
         origin = _Origin(source, *_find(settings.api, source.account, source.place, settings.pace))
         swept += sweep(origin.client, [origin.app.space], utc_now(), settings.alive)
     mark = Mark.of(settings.run)
-    codes: list[int] = []
-    with around(client, app, settings.restart, worth_it=lambda: codes == [0]):
-        runner = Runner(client, app, mark, lambda: mark.labels(utc_now()), settings.limits)
+    released: list[SpaceResult] = []
+
+    def labels() -> dict[str, str]:
+        return mark.labels(utc_now())
+
+    def replaced() -> bool:
+        return bool(released) and released[0].exit_code == 0
+
+    with around(Stopped(client, app, labels), settings.restart, replaced) as keep_stopped:
+        ticker = _Ticker(client.pace.clock, [keep_stopped])
+        runner = Runner(client, app, mark, labels, settings.limits, ticker)
         _commands(runner, settings.before, "before", tell)
-        result = _operate(order, settings, origin, runner, tell)
-        codes.append(result.exit_code)
-        if result.exit_code == 0:
+        released.append(_operate(order, settings, origin, runner, ticker, tell))
+        if replaced():
             _commands(runner, settings.after, "after", tell)
-    return SpaceResult(result.exit_code, result.document, swept)
+    return replace(released[0], swept=swept)
 
 
 @dataclass(frozen=True)
@@ -177,54 +185,85 @@ def _find(api: str, account: Account, place: Place, pace: Pace) -> tuple[Client,
 
 
 def _operate(
-    order: Order, settings: Settings, source: _Origin | None, runner: Runner, tell: Callable[[str], None]
-) -> SpaceResult:
+    order: Order, settings: Settings, source: _Origin | None, runner: Runner, ticker: _Ticker,
+    tell: Callable[[str], None],
+) -> SpaceResult:  # fmt: skip
     client, app, mark = runner.client, runner.app, runner.mark
     instance = client.instance(app.space, settings.place.backups)
     folder = f"{settings.place.store}/handover/{mark.run}"
-    with ExitStack() as stack:
-        handover_to: list[Handover] = []
-        keepers: list[tuple[Bindings, Bound]] = []
-        bindings = Bindings(client, mark, settings.alive, settings.patience, mask=settings.mask)
+    done: list[SpaceResult] = []
+    with _waiting() as later, _told_what_was_done(done), ExitStack() as stack:
+
+        def bindings_of(client: Client) -> Bindings:
+            return Bindings(client, mark, settings.alive, settings.patience, mask=settings.mask, later=later)
+
+        bindings = bindings_of(client)
         bound = stack.enter_context(bindings.bound(instance, app, mode=settings.place.binding))
-        keepers.append((bindings, bound))
+        stack.enter_context(ticker.also(lambda: bindings.renew(bound)))
         bucket = bound.bucket()
         env = dict(order.env)
         _tidy_old(bucket, f"{settings.place.store}/handover/")
         stack.callback(_tidy, bucket, [f"{folder}/{name}" for name in ("order.json", "result.json", "index.zst")])
         if source:
-            source_bindings = Bindings(source.client, mark, settings.alive, settings.patience, mask=settings.mask)
-            key = stack.enter_context(source_bindings.key(source.instance, "source"))
-            keepers.append((source_bindings, key))
+            theirs = bindings_of(source.client)
+            key = stack.enter_context(theirs.key(source.instance, "source"))
+            stack.enter_context(ticker.also(lambda: theirs.renew(key)))
             address, objects = key.bucket(source.given.place.prefix), source.given.objects
             stack.enter_context(source.given.keeping(address))
             handover = Handover(address, bucket, f"{folder}/index.zst", lambda: objects(address))
             handover.leave()
-            handover_to.append(handover)
+            stack.enter_context(ticker.also(handover.renew_if_due))
             env[INDEX_VARIABLE] = f"{folder}/index.zst"
         line = _command(order, env, settings, bucket, folder)
-        ticking = _Ticker(client.pace.clock, keepers, handover_to)
-        ended = Runner(client, app, mark, runner.labels, runner.limits, ticking).run(line, order.operation, tell)
-        return _result(order, ended, bucket, f"{folder}/result.json")
+        ended = runner.run(line, order.operation, tell)
+        done.append(_result(order, ended, bucket, f"{folder}/result.json"))
+    return done[0]
+
+
+@contextmanager
+def _waiting() -> Iterator[list[Callable[[], None]]]:
+    """Where blocks leave the waiting for what they have told to go; it is done last, after a failure too."""
+    later: list[Callable[[], None]] = []
+    try:
+        yield later
+    finally:
+        for wait in later:
+            wait()
+
+
+@contextmanager
+def _told_what_was_done(done: list[SpaceResult]) -> Iterator[None]:
+    """Whoever hears that something was left behind must also hear what became of the operation itself."""
+    try:
+        yield
+    except LeftBehindError as left:
+        if done:
+            left.data.update({**done[0].document, "exit_code": done[0].exit_code})
+        raise
 
 
 class _Ticker:
-    """Renews leases and signatures while a task runs."""
+    """Renews leases and signatures while tasks run."""
 
-    def __init__(
-        self, clock: Callable[[], float], keepers: list[tuple[Bindings, Bound]], handovers: list[Handover]
-    ) -> None:
-        self._clock, self._keepers, self._handovers = clock, keepers, handovers
+    def __init__(self, clock: Callable[[], float], acts: list[Callable[[], None]]) -> None:
+        self._clock, self._acts = clock, acts
         self._last = clock()
+
+    @contextmanager
+    def also(self, act: Callable[[], None]) -> Iterator[None]:
+        """Do that too, while the block lasts."""
+        self._acts.append(act)
+        try:
+            yield
+        finally:
+            self._acts.remove(act)
 
     def __call__(self) -> None:
         if self._clock() - self._last < tasks.RENEW_SECONDS:
             return
         self._last = self._clock()
-        for bindings, bound in self._keepers:
-            bindings.renew(bound)
-        for handover in self._handovers:
-            handover.renew_if_due()
+        for act in self._acts:
+            act()
 
 
 def _command(order: Order, env: Mapping[str, str], settings: Settings, bucket: BucketAddress, folder: str) -> str:

@@ -1,4 +1,4 @@
-"""Remove what a dead run left: tasks, bindings and keys whose lease has passed."""
+"""Put right what a dead run left: tasks, bindings and keys whose lease has passed, and the app that it had stopped."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from fac_backup.hosting.cloudfoundry.bindings import Bindings
-from fac_backup.hosting.cloudfoundry.client import Client, Space
+from fac_backup.hosting.cloudfoundry.client import App, Client, Space
 from fac_backup.hosting.cloudfoundry.errors import ApiRefusedError
 from fac_backup.hosting.cloudfoundry.mark import RUN, Alive, Mark, outlived, run_of
+from fac_backup.hosting.cloudfoundry.restart import Stopped
 from fac_backup.plain.errors import FacBackupError
 
 _log = logging.getLogger(__name__)
@@ -19,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Swept:
-    """One thing with our label: removed, kept because its run lives, or not removable (``trouble`` says why)."""
+    """One thing with our label: removed (a stopped app: started), kept because its run lives, or ``trouble``."""
 
     what: str
     space: str
@@ -31,7 +32,8 @@ class Swept:
 def sweep(client: Client, spaces: Sequence[Space], now: datetime, alive: Alive | None = None) -> tuple[Swept, ...]:
     """Remove what carries our label and outlived its lease in ``spaces``. Nothing else is ever touched.
 
-    Tasks go first: they use what follows. One thing that cannot be removed does not keep the next from being removed.
+    Tasks go first: they use what follows. Apps start last: whatever starts while we are bound gets our credentials.
+    One thing that cannot be removed does not keep the next from being removed.
     """
     return tuple(found for space in spaces for found in _sweep_space(client, space, now, alive))
 
@@ -46,10 +48,10 @@ def _sweep_space(client: Client, space: Space, now: datetime, alive: Alive | Non
         try:
             act()
         except FacBackupError as error:
-            _log.warning("%s in %s could not be removed: %s", what, space.name, error.line())
+            _log.warning("%s in %s, left by a dead run, could not be put right: %s", what, space.name, error.line())
             done.append(Swept(what, space.name, run_of(resource), False, error.what))
         else:
-            _log.info("Removed %s in %s, left by run %s", what, space.name, run_of(resource))
+            _log.info("Put right what run %s left in %s: %s", run_of(resource), space.name, what)
             done.append(Swept(what, space.name, run_of(resource), True))
 
     tasks = client.resources("/v3/tasks", what="Listing tasks", space_guids=space.guid, label_selector=RUN,
@@ -61,6 +63,11 @@ def _sweep_space(client: Client, space: Space, now: datetime, alive: Alive | Non
     for binding in _bindings_of(client, space):
         what = f"{binding.get('type')} binding {binding.get('name') or binding['guid']}"
         remove(binding, what, lambda b=binding, w=what: bindings.release(str(b["guid"]), what=f"Removing {w}"))
+
+    apps = client.resources("/v3/apps", what="Listing apps", space_guids=space.guid, label_selector=RUN)
+    for app in list(apps):
+        stopped = Stopped(client, App(str(app["guid"]), str(app.get("name")), space), dict)
+        remove(app, f"stopped app {app.get('name')}", stopped.start)
     return done
 
 

@@ -34,8 +34,8 @@ class Limits:
     """Until its first line must have come, where the log can be read."""
     seconds: float = 6 * 3600.0
     """Until it is cancelled."""
-    cancel_seconds: float = 6.0
-    """How long we wait for a cancelled task to end; GitHub gives a cancelled step about ten seconds."""
+    cancel_seconds: float = 5.0
+    """How long we wait for a cancelled task to end; GitHub gives a cancelled step about ten seconds for everything."""
     drain_seconds: float = 10.0
     """How long after the end late lines are waited for."""
 

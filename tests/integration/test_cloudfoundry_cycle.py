@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from tests.support.cloudfoundry import CloudFoundry, Fault
+from tests.support.cloudfoundry import Binding, CloudFoundry, Fault, User
 from tests.support.cloudfoundry.fac import APP, ORG, Fac, build
 from tests.support.cloudfoundry.fixtures import s3_users  # noqa: F401
 from tests.support.cloudfoundry.small_bundle import write
@@ -35,7 +37,13 @@ version: 1
 time_zone: America/New_York
 repositories: [fac/fac]
 who: {{team: fac/admins}}
-cloud_foundry: {{api: "{api}", organization: {org}, app: {app}}}
+cloud_foundry:
+  api: "{api}"
+  organization: {org}
+  app: {app}
+  restart: rolling
+  before_restore: ["echo nobody may write now"]
+  after_restore: ["echo $((40 + 2)) caches are warm"]
 spaces:{spaces}
 paths:
   - {{source: production, target: staging, when: [unattended, manual]}}
@@ -54,14 +62,28 @@ class Stage:
     folder: Path
     bundles: Path
     tables: list[str] = field(default_factory=list)
+    said: str = ""
+    """What the last command printed on stderr."""
+    producer: User | None = None
+    """The account of production, which sees no other space."""
 
     def task(self, *words: str, code: int = 0) -> dict[str, Any]:
         """Run ``fac-backup`` in mode: task; its JSON document."""
-        return self._run(words, code, {
-            "FAC_BACKUP_MODE": "task", "FAC_BACKUP_CF_USERNAME": str(self.fac.user.name),
-            "FAC_BACKUP_CF_PASSWORD": self.fac.user.password, "FAC_BACKUP_BUNDLES": str(self.bundles),
+        return self._run(words, code, self.environment(*words))
+
+    def environment(self, *words: str) -> dict[str, str]:
+        """What a job of the space that is worked on would set: its account, and the source's."""
+        env = {
+            "FAC_BACKUP_MODE": "task", "FAC_BACKUP_BUNDLES": str(self.bundles),
+            "FAC_BACKUP_TASK_PYTHON": f"{sys.version_info[0]}.{sys.version_info[1]}",
             "FAC_BACKUP_TASK_MEMORY_MB": "512", "FAC_BACKUP_RUN_URL": "https://github.com/fac/fac/actions/runs/1",
-        })  # fmt: skip
+        }  # fmt: skip
+        for option, which in (("--space", "CF"), ("--target", "CF"), ("--source", "SOURCE_CF")):
+            if option in words:
+                there = words[words.index(option) + 1]
+                user = self.producer if self.producer and there == "production" else self.fac.user
+                env |= {f"FAC_BACKUP_{which}_USERNAME": str(user.name), f"FAC_BACKUP_{which}_PASSWORD": user.password}
+        return env
 
     def direct(self, space: str, *words: str) -> dict[str, Any]:
         """Run it where everything can be reached, by plain variables."""
@@ -73,20 +95,38 @@ class Stage:
             "FAC_BACKUP_SOURCE_BUCKET": f"s3://{self.fac.instances['production']['backups'].bucket}",
         })  # fmt: skip
 
-    def _run(self, words: tuple[str, ...], code: int, env: dict[str, str]) -> dict[str, Any]:
+    def start(self, words: tuple[str, ...], env: dict[str, str]) -> subprocess.Popen[str]:
+        """The command line, running."""
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "FAC_BACKUP", "GITHUB"))
         }
-        done = subprocess.run(
+        return subprocess.Popen(
             [sys.executable, "-m", "fac_backup", *words, "--json"], cwd=self.folder, env=kept | env,
-            capture_output=True, text=True, check=False, timeout=250,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
+
+    def ended(self, process: subprocess.Popen[str], words: tuple[str, ...], code: int) -> dict[str, Any]:
+        """Its JSON document, once it has ended with that exit code; no secret was printed."""
+        stdout, stderr = process.communicate(timeout=250)
+        self.said = stderr
+        assert process.returncode == code, f"{stdout}\n{stderr}"
         secrets = [key for binding in self.cloud.world.bindings for key in _secrets(binding.credentials)]
-        assert all(secret not in done.stdout + done.stderr for secret in [self.fac.user.password, *secrets])
-        self.tables.append(f"{' '.join(words)}\n{self.cloud.world.table()}")
-        found: dict[str, Any] = json.loads(done.stdout)
+        assert all(secret not in stdout + stderr for secret in [self.fac.user.password, *secrets])
+        self.tables.append(f"after {' '.join(words)}\n{self.table()}")
+        found: dict[str, Any] = json.loads(stdout)
         return found
+
+    def _run(self, words: tuple[str, ...], code: int, env: dict[str, str]) -> dict[str, Any]:
+        return self.ended(self.start(words, env), words, code)
+
+    def table(self) -> str:
+        """All bindings, keys, temporary instances, tasks, and the locks and pins in the stores."""
+        client, lines = self.s3.client(), [self.cloud.world.table()]
+        for space, instances in self.fac.instances.items():
+            for entry in client.list_objects_v2(Bucket=instances["backups"].bucket).get("Contents", []):
+                if entry["Key"].split("/")[1] in ("locks", "pins", "journal"):
+                    lines.append(f"{entry['Key'].split('/')[1]}  {space}  {entry['Key']}")
+        return "\n".join(lines)
 
     def rows(self, space: str) -> list[tuple[Any, ...]]:
         connection = psycopg2.connect(self.fac.databases[space])
@@ -123,6 +163,9 @@ def stage(
         (folder / "action-matrix.yml").write_text(MATRIX.format(api=cloud.address, org=ORG, app=APP, spaces=spaces))
         write(bundles, real=True)
         made = Stage(cloud, fac, s3_users, folder, bundles)
+        production = fac.spaces["production"]
+        made.producer = cloud.world.user("production-deployer", "a-password-of-its-own", {production: "developer"})
+        del fac.user.roles[production.guid]
         for space in SPACES:
             fill(made, space)
             made.direct(space, "adopt", "--space", space, "--confirm", space)
@@ -149,17 +192,24 @@ def fill(stage: Stage, space: str) -> None:
 @pytest.mark.slow
 def test_production_is_backed_up_by_its_task_and_staging_and_preview_become_equal(stage: Stage) -> None:
     def during(_: int) -> None:
-        stage.tables.append(f"during {stage.cloud.world.tasks[-1].name}\n{stage.cloud.world.table()}")
+        stage.tables.append(f"during {stage.cloud.world.tasks[-1].name}\n{stage.table()}")
 
+    stage.tables.append(f"before\n{stage.table()}")
     stage.cloud.faults = [Fault(during, match="GET /v3/tasks/")]
     made = stage.task("backup", "--space", "production", "--kind", "daily")
     backup_id = made["backup_id"]
     assert stage.cloud.world.temporary() == []
 
-    stage.cloud.faults = [Fault(during, match="GET /v3/tasks/")]
+    stage.cloud.faults = [Fault(during, match="GET /v3/tasks/", nth=number) for number in range(2, 99, 3)]
     words = ("restore", "--source", "production", "--backup-id", backup_id)
     restored = stage.task(*words, "--target", "staging", "--confirm", "staging")
     assert restored["undo_id"].startswith("staging_")
+    stage.cloud.faults = []
+    ran = [str(task.name).split("-")[2] for task in stage.cloud.world.tasks if task.app.space.name == "staging"]
+    assert ran == ["before", "restore", "after"]
+    assert "nobody may write now" in stage.said
+    assert "42 caches are warm" in stage.said
+    assert len(stage.fac.apps["staging"].started_with) == 2  # and once more, by the rolling restart
     assert stage.cloud.world.temporary() == []
     stage.direct("preview", *words, "--target", "preview", "--confirm", "preview")
 
@@ -199,5 +249,40 @@ def test_a_path_that_the_matrix_does_not_list_is_refused_before_anything_is_boun
 
 
 @pytest.mark.slow
-def test_sweep_goes_through_all_spaces(stage: Stage) -> None:
-    assert stage.task("sweep")["removed"] == []
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_job_that_is_cancelled_cancels_its_task_and_leaves_nothing(stage: Stage, number: int) -> None:
+    stage.cloud.tasks.fate = "never"
+    words = ("backup", "--space", "production", "--kind", "daily")
+    already = len(stage.cloud.world.tasks)
+    process = stage.start(words, stage.environment(*words))
+    deadline = time.monotonic() + 100
+    while len(stage.cloud.world.tasks) == already and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    stage.cloud.tasks.fate = ""
+    process.send_signal(number)
+    assert "Interrupted by SIG" in stage.ended(process, words, 1)["error"]
+    assert stage.cloud.world.tasks[-1].failure_reason == "task was cancelled"
+    assert stage.cloud.world.temporary() == []
+
+
+@pytest.mark.slow
+def test_sweep_goes_through_all_spaces_and_puts_right_what_a_dead_run_left(stage: Stage) -> None:
+    labels = {"fac-backup-run": "dead", "fac-backup-until": "20200101T000000Z"}
+    for space in ("production", "staging"):
+        key = Binding("fac-backup-source-dead", "key", stage.fac.instances[space]["backups"], None, state="succeeded")
+        key.labels = dict(labels)
+        stage.cloud.world.bindings.append(key)
+    app = stage.fac.apps["staging"]
+    app.state, app.labels = "STOPPED", dict(labels)
+
+    # The account of staging and preview cannot see production: that is said, and is no reason to do less.
+    done = stage.task("sweep", "--space", "staging")
+    assert sorted(found["what"] for found in done["removed"]) == [f"key binding {key.name}", f"stopped app {APP}"]
+    assert (app.state, app.labels) == ("STARTED", {})
+    env = stage.environment("--space", "staging")
+    stage.ended(stage.start(("sweep",), env), ("sweep",), 1)
+    assert "production: There is no space production" in str(json.dumps(stage.tables)) + stage.said
+    assert len(stage.cloud.world.temporary()) == 1
+    done = stage.task("sweep", "--space", "production")
+    assert [found["space"] for found in done["removed"]] == ["production"]
+    assert stage.cloud.world.temporary() == []

@@ -22,7 +22,7 @@ LIBRARY = "fac/backup-actions"
 REF = "v1"
 TIMEOUT = 240
 COPIED = (
-    "actions", "backup", "restore", "purge", "list", "verify", "authorize",
+    "actions", "backup", "restore", "purge", "list", "verify", "sweep", "authorize",
     "lib", "tools", ".github", "requirements.lock", "action-matrix.yml", "pyproject.toml",
 )  # fmt: skip
 TOKEN_ACTION = "actions/create-github-app-token@bcd2ba49218906704ab6c1aa796996da409d3eb1"

@@ -87,7 +87,7 @@ def test_what_others_wrote_is_pinned_to_a_commit_and_what_is_ours_to_the_running
                 assert match[1].startswith("$/") or PINNED.fullmatch(match[1]), f"{path.name}: {line}"
 
 
-@pytest.mark.parametrize("name", ["backup", "restore", "purge", "list", "verify"])
+@pytest.mark.parametrize("name", ["backup", "restore", "purge", "list", "verify", "sweep"])
 def test_a_reusable_workflow_decides_first_without_secrets_of_the_data(name: str) -> None:
     jobs = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())["jobs"]
     decide = jobs["authorize"]
@@ -99,7 +99,7 @@ def test_a_reusable_workflow_decides_first_without_secrets_of_the_data(name: str
     assert all("permissions" in job and "timeout-minutes" in job for job in jobs.values())
 
 
-@pytest.mark.parametrize("name", ["backup", "restore", "purge", "list", "verify"])
+@pytest.mark.parametrize("name", ["backup", "restore", "purge", "list", "verify", "sweep"])
 def test_a_reusable_workflow_gives_its_action_only_inputs_that_exist(name: str) -> None:
     jobs = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())["jobs"]
     for job in jobs.values():

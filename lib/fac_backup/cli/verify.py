@@ -34,15 +34,14 @@ def command(
     """
     from fac_backup.operations import in_space
     from fac_backup.operations.result import Result
-    from fac_backup.operations.verify import VerifyRequest, run
+    from fac_backup.operations.verify import VerifyRequest
     from fac_backup.operations.verify_report import reported
     from fac_backup.operations.watchdog import watched
 
     here = around(console)
 
     def verify() -> Result:
-        with in_space.with_store(here, space) as there:
-            return run(VerifyRequest(space, backup_id, level, live, max_age_hours), there)
+        return in_space.verify(VerifyRequest(space, backup_id, level, live, max_age_hours), here)
 
     with watched(ping_url):
         result = reported(here, space, verify) if report_issue else verify()

@@ -26,6 +26,7 @@ from fac_backup.plain import errors
 from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.errors import ActNowError, FacBackupError, FailedError, IntegrityError, UsageError
 from fac_backup.plain.locations import BucketAddress
+from fac_backup.plain.text import plural
 from fac_backup.policy.authorization import FirstAttempt
 from fac_backup.report.views import Fact, Outcome
 from fac_backup.store import layout
@@ -35,10 +36,12 @@ from fac_backup.store.pieces import Pieces
 from fac_backup.store.store import Store
 
 if TYPE_CHECKING:
+    from fac_backup.hosting.cloudfoundry.errors import LeftBehindError
     from fac_backup.hosting.cloudfoundry.handover import Listed
     from fac_backup.hosting.cloudfoundry.space import Order, Settings, Source
     from fac_backup.operations.backup import BackupRequest
     from fac_backup.operations.restore import RestoreRequest
+    from fac_backup.operations.verify import VerifyRequest
 
 log = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[3]
@@ -118,15 +121,41 @@ def restore(request: RestoreRequest, around: Surroundings) -> Result:
     return _run(order, around, request.target, source, facts)
 
 
+def verify(request: VerifyRequest, around: Surroundings) -> Result:
+    """``operations.verify.run``. In mode: task what needs the space's database runs there, the rest here.
+
+    A rehearsal for which a scratch server is given (``FAC_BACKUP_SCRATCH_DATABASE_URL``) runs here as well.
+    """
+    from fac_backup.operations.verify import run
+
+    rehearsal = request.level == "restore" and not around.env.get("FAC_BACKUP_SCRATCH_DATABASE_URL")
+    if not wanted(around.env) or not (rehearsal or request.live):
+        with with_store(around, request.space) as there:
+            return run(request, there)
+    space = around.one_space(request.space)
+    gate.admit(gate.Wish("verify", space=space, backup_id=request.backup_id), around)
+    words = ["verify", "--space", space, "--level", request.level, "--json"]
+    words += ["--backup-id", request.backup_id] if request.backup_id else []
+    words += ["--live"] if request.live else []
+    words += ["--max-age-hours", str(request.max_age_hours)] if request.max_age_hours is not None else []
+    from fac_backup.hosting.cloudfoundry.space import Order
+
+    order = Order("verify", tuple(words), _env(around), _files(around))
+    return _run(order, around, space, None, {"space": space})
+
+
 @contextmanager
-def with_store(around: Surroundings, space: str) -> Iterator[Surroundings]:
-    """The world with a key to the store of ``space``, for operations that need nothing else; mode: direct as it is."""
+def with_store(around: Surroundings, space: str, *, source: bool = False) -> Iterator[Surroundings]:
+    """The world with a key to the store of ``space``, for operations that need nothing else; mode: direct as it is.
+
+    ``source``: the space is the other one of a restore (``_settings``).
+    """
     if not wanted(around.env):
         yield around
         return
     from fac_backup.hosting.cloudfoundry.space import reached
 
-    with reached(_settings(around, around.one_space(space)), around.doing) as bucket:
+    with reached(_settings(around, around.one_space(space), source=source), around.doing) as bucket:
         yield replace(around, env=_with_bucket(around.env, bucket))
 
 
@@ -156,9 +185,14 @@ def handed_over(around: Surroundings, source: str, target: Store) -> Store | Non
 
 
 def _run(order: Order, around: Surroundings, space: str, source: Source | None, facts: dict[str, str]) -> Result:
+    from fac_backup.hosting.cloudfoundry.errors import LeftBehindError
     from fac_backup.hosting.cloudfoundry.space import run_in_space
 
-    done = run_in_space(order, _settings(around, space, task=True), source)
+    settings = _settings(around, space, task=order.operation)
+    try:
+        done = run_in_space(order, settings, source)
+    except LeftBehindError as left:
+        raise _left_behind(left, order.operation, space, facts, settings) from None
     data = {key: value for key, value in done.document.items() if key not in ("operation", "exit_code")}
     if done.exit_code:
         raise _failure(done.exit_code, data, space)
@@ -166,12 +200,41 @@ def _run(order: Order, around: Surroundings, space: str, source: Source | None, 
     shown = tuple(
         Fact(key.replace("_", " "), str(value)) for key, value in data.items() if isinstance(value, int | str)
     )
-    title = f"Backup of {space} is complete" if order.operation == "backup" else f"{space} was restored"
+    put_right = [found for found in done.swept if found.removed]
+    troubles = tuple(f"{found.what} in {found.space}, left by run {found.run}: {found.trouble}"
+                     for found in done.swept if found.trouble)  # fmt: skip
+    left_by = tuple(Fact("put right", f"{found.what} in {found.space}, left by run {found.run}") for found in put_right)
     outcome = Outcome(
-        order.operation, title, backup_id=str(data.get("backup_id", "")), undo_id=str(data.get("undo_id", "")),
-        facts=(Fact("where", f"as a task of the app in {space}"), *shown), dry_run=bool(data.get("dry_run")),
+        order.operation, _TITLES[order.operation].format(space=space), backup_id=str(data.get("backup_id", "")),
+        undo_id=str(data.get("undo_id", "")), warnings=troubles, dry_run=bool(data.get("dry_run")),
+        facts=(Fact("where", f"as a task of the app in {space}"), *shown, *left_by),
     )  # fmt: skip
     return Result(outcome, data)
+
+
+_TITLES = {
+    "backup": "Backup of {space} is complete",
+    "restore": "{space} was restored",
+    "verify": "The backup of {space} restores",
+}
+
+
+def _left_behind(
+    left: LeftBehindError, operation: str, space: str, facts: dict[str, str], settings: Settings
+) -> FacBackupError:
+    """What could not be taken away, together with what became of the operation: both must be known."""
+    code = left.data.pop("exit_code", None)
+    told = f"The {operation} in {space} itself " + {None: "was not done.", 0: "is complete."}.get(code, "failed.")
+    # A restore that was done has touched its target: "failed, the target is as before" would be wrong.
+    kind = ActNowError if operation == "restore" and code == 0 else FailedError
+    after = ""
+    if operation == "restore" and code == 0 and settings.restart == "rolling":
+        after = (
+            f" Then, because {settings.place.app} was not restarted: cf restart {settings.place.app} --strategy rolling"
+        )
+    error = kind(left.what, state=f"{told} {left.state}", next_step=left.next_step + after)
+    error.data.update({**facts, **{k: v for k, v in left.data.items() if k != "operation"}} if code == 0 else facts)
+    return error
 
 
 def _failure(code: int, data: dict[str, Any], space: str) -> FacBackupError:
@@ -203,7 +266,7 @@ def _admit_restore(request: RestoreRequest, around: Surroundings) -> None:
     )  # fmt: skip
 
     def made_by_this_run() -> bool:
-        with with_store(around, request.source) as there:
+        with with_store(around, request.source, source=request.source != request.target) as there:
             manifest = opening.open_store(there, request.source).catalog.read(BackupId.parse(request.backup_id))
         return manifest.run.url == around.run.url != ""
 
@@ -226,7 +289,7 @@ def _admit_restore(request: RestoreRequest, around: Surroundings) -> None:
 def _source(around: Surroundings, space: str, backup_id: BackupId) -> Source:
     from fac_backup.hosting.cloudfoundry.space import Source
 
-    settings = _settings(around, space)
+    settings = _settings(around, space, source=True)
 
     def objects(address: BucketAddress) -> Iterable[Listed]:
         return objects_of(opening.store_of(around, space, address), backup_id)
@@ -268,20 +331,23 @@ def objects_of(store: Store, backup_id: BackupId) -> Iterator[Listed]:
                 yield Listed(f"{store.space}/{layout.document_key(part.label, entry.object)}", entry.size)
 
 
-def _settings(around: Surroundings, space: str, *, task: bool = False) -> Settings:
+def _settings(around: Surroundings, space: str, *, task: str = "", source: bool = False) -> Settings:
+    """Where ``space`` is and who works there; ``task`` is the operation that runs as a task there, if one does.
+
+    ``source``: it is the other space of a restore, with an account of its own where one is given.
+    """
     from fac_backup.hosting.cloudfoundry.login import Account
     from fac_backup.hosting.cloudfoundry.space import Place, Settings
     from fac_backup.hosting.cloudfoundry.tasks import Limits
 
     given = around.env
     declared, settings = around.matrix.place(space), around.matrix.space(space)
-    here = around.env.get("FAC_BACKUP_TARGET") or around.env.get("FAC_BACKUP_SPACE") or space
-    which = "SOURCE_CF" if space != here and given.get("FAC_BACKUP_SOURCE_CF_USERNAME") else "CF"
+    which = "SOURCE_CF" if source and given.get("FAC_BACKUP_SOURCE_CF_USERNAME") else "CF"
     account = Account(
         given.get(f"FAC_BACKUP_{which}_USERNAME", ""), given.get(f"FAC_BACKUP_{which}_PASSWORD", ""),
         f"{which.lower().replace('_', '-')}-username and {which.lower().replace('_', '-')}-password",
     )  # fmt: skip
-    space_name = (given.get("FAC_BACKUP_CF_SPACE") if space == here else "") or declared.space or space
+    space_name = ("" if source else given.get("FAC_BACKUP_CF_SPACE")) or declared.space or space
     named = {
         "cf-api": given.get("FAC_BACKUP_CF_API") or declared.api,
         "cf-org": given.get("FAC_BACKUP_CF_ORG") or declared.organization,
@@ -299,11 +365,21 @@ def _settings(around: Surroundings, space: str, *, task: bool = False) -> Settin
         disk_mb=int(given.get("FAC_BACKUP_TASK_DISK_MB") or 7168),
     )
     place = Place(org, str(space_name), app, backups, space, binding=settings.binding)
-    bundles = _bundles({} if around.inside_actions else given) if task else ()
-    restart = given.get("FAC_BACKUP_RESTART") or "none"
-    return Settings(
-        api, account, place, around.who, bundles, limits, restart=restart,
-        mask=_mask if around.inside_actions else _nobody_reads,
+    common = Settings(
+        api, account, place, around.who, limits=limits, mask=_mask if around.inside_actions else _nobody_reads
+    )
+    if not task:
+        return common
+    # Inside Actions no variable chooses which program runs in the space: an earlier step may have set it.
+    bundles = _bundles({} if around.inside_actions else given, declared.python or "3.12")
+    if task != "restore":
+        return replace(common, bundles=bundles)
+    restart = given.get("FAC_BACKUP_RESTART") or declared.restart or "none"
+    if restart not in ("none", "rolling", "stop"):
+        raise UsageError(f"There is no restart {restart[:20]!r}", next_step="It is none, rolling or stop.")
+    return replace(
+        common, bundles=bundles, restart=restart, before=declared.before_restore or (),
+        after=declared.after_restore or (),
     )  # fmt: skip
 
 
@@ -317,25 +393,21 @@ def _nobody_reads(_: Iterable[str]) -> None:
     """Outside Actions there is no log that others read, and no runner that masks."""
 
 
-def _bundles(env: Mapping[str, str]) -> tuple[Path, ...]:
-    """The bundles beside the program, or named by FAC_BACKUP_BUNDLES; built now where there is none.
-
-    Inside Actions ``env`` is empty: which program runs in the space is nothing that an earlier step may choose.
-    """
+def _bundles(env: Mapping[str, str], python: str) -> tuple[Path, ...]:
+    """The bundle for that Python beside the program, or named by FAC_BACKUP_BUNDLES; built now where there is none."""
     folder = Path(env.get("FAC_BACKUP_BUNDLES") or ROOT / "dist")
-    found = tuple(sorted(folder.glob("fac-backup-*.pyz")))
+    python = env.get("FAC_BACKUP_TASK_PYTHON") or python
+    wanted = f"fac-backup-*-cp{python.replace('.', '')}.pyz"
     builder = ROOT / "tools" / "bundle.py"
-    if found or not builder.is_file():
-        return found
-    python = env.get("FAC_BACKUP_TASK_PYTHON") or "3.12"
-    log.info("Building the bundle for Python %s", python)
-    built = subprocess.run(
-        [sys.executable, "-I", builder, "--python", python, "--output", folder], check=False, capture_output=True,
-        env={name: value for name, value in os.environ.items() if not name.startswith("FAC_BACKUP_")},
-    )  # fmt: skip
-    if built.returncode:
-        raise FailedError("The bundle for the task could not be built", next_step="`make bundle` shows why.")
-    return tuple(sorted(folder.glob("fac-backup-*.pyz")))
+    if not list(folder.glob(wanted)) and builder.is_file():
+        log.info("Building the bundle for Python %s", python)
+        built = subprocess.run(
+            [sys.executable, "-I", builder, "--python", python, "--output", folder], check=False, capture_output=True,
+            env={name: value for name, value in os.environ.items() if not name.startswith("FAC_BACKUP_")},
+        )  # fmt: skip
+        if built.returncode:
+            raise FailedError("The bundle for the task could not be built", next_step="`make bundle` shows why.")
+    return tuple(sorted(folder.glob(wanted))[-1:])
 
 
 def _env(around: Surroundings) -> dict[str, str]:
@@ -364,13 +436,15 @@ def _with_bucket(env: Mapping[str, str], bucket: BucketAddress) -> dict[str, str
 
 
 def sweep(space: str, around: Surroundings) -> Result:
-    """Remove what killed runs left in one space, or in all that are on Cloud Foundry. Exit code 1 if something stays.
+    """Put right what killed runs left in one space, or in all on Cloud Foundry. Exit code 1 if something stays.
 
     A space that the account cannot see is named and passed over: accounts are given for each space.
     """
     from fac_backup.hosting.cloudfoundry.space import sweep_spaces
 
     names = [space] if space else [n for n in around.matrix.spaces if around.matrix.space(n).instances.backups]
+    for name in names:
+        gate.admit(gate.Wish("sweep", space=around.one_space(name)), around)
     rows, troubles = [], []
     for name in names:
         try:
@@ -379,10 +453,11 @@ def sweep(space: str, around: Surroundings) -> Result:
             troubles.append(f"{name}: {error.what}")
     troubles += [f"{found.space}: {found.what}: {found.trouble}" for found in rows if found.trouble]
     facts = tuple(
-        Fact(found.what, f"{found.space}: {'removed' if found.removed else found.trouble or 'its run lives'}")
+        Fact(found.what, f"{found.space}: {'put right' if found.removed else found.trouble or 'its run lives'}")
         for found in rows
     )
-    title = f"{sum(found.removed for found in rows)} leftovers were removed in {len(names)} spaces"
+    removed = sum(found.removed for found in rows)
+    title = f"{plural(removed, 'leftover')} put right in {plural(len(names), 'space')}"
     outcome = Outcome("sweep", title, facts=facts, warnings=tuple(troubles))
     data = {
         "removed": [{"what": found.what, "space": found.space, "run": found.run} for found in rows if found.removed],

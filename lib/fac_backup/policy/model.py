@@ -45,6 +45,7 @@ InstanceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 ApiAddress = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.-]{1,200}(:[0-9]{1,5})?$")]
 SCRIPT = r"^([A-Za-z0-9_][A-Za-z0-9_.-]{0,60}/){0,8}[A-Za-z0-9_][A-Za-z0-9_.-]{0,60}\.py$"
 ScriptPath = Annotated[str, Field(pattern=SCRIPT)]
+ShellLine = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,1000}$")]
 Count = Annotated[int, Field(ge=1, le=36500)]
 Text = Annotated[str, Field(max_length=300)]
 
@@ -64,6 +65,7 @@ PATTERN_SENTENCES: dict[str, str] = {
     r"^[^.\x00-\x1f]{1,63}\.[^\x00-\x1f]{1,63}$": "is not a table: write schema.table",
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": "is not the name of a Cloud Foundry organization, space, app or instance",
     SCRIPT: "is not a script: write backend/manage.py, without '..'",
+    r"^[^\x00-\x1f\x7f]{1,1000}$": "is not one line of at most 1,000 characters",
     r"^https?://[A-Za-z0-9.-]{1,200}(:[0-9]{1,5})?$": "is not an address: write https://api.example.gov",
 }
 """What people are told where a text does not have its form."""
@@ -231,6 +233,14 @@ class CloudFoundry(Strict):
     space: InstanceName | None = None
     """The Cloud Foundry space; the matrix's own name of the space if left out."""
     app: InstanceName | None = None
+    python: Literal["3.11", "3.12", "3.13", "3.14"] | None = None
+    """The Python in the app's container; 3.12 if left out."""
+    restart: Literal["none", "rolling", "stop"] | None = None
+    """Of the app after a restore into it: rolling restarts it, stop keeps it stopped meanwhile; none if left out."""
+    before_restore: Annotated[tuple[ShellLine, ...], Field(max_length=20)] | None = None
+    """Commands that run as tasks of the app before a restore into it; a failure stops the restore."""
+    after_restore: Annotated[tuple[ShellLine, ...], Field(max_length=20)] | None = None
+    """Commands that run as tasks of the app after a restore into it that succeeded, before the restart."""
 
 
 class Instances(Strict):
@@ -423,12 +433,11 @@ class Matrix(Strict):
     def place(self, space: str) -> CloudFoundry:
         """Where ``space`` is on Cloud Foundry, with what it leaves out filled in from the top of the matrix."""
         own, common = self.space(space).cloud_foundry, self.cloud_foundry
-        return CloudFoundry(
-            api=own.api or common.api,
-            organization=own.organization or common.organization,
-            space=own.space or common.space or space,
-            app=own.app or common.app,
-        )
+        given = {
+            name: value if value is not None else getattr(common, name)
+            for name, value in ((name, getattr(own, name)) for name in CloudFoundry.model_fields)
+        }
+        return CloudFoundry.model_construct(**{**given, "space": given["space"] or space})
 
     def environment(self, operation: str, target: str, *, unattended: bool, dry_run: bool = False) -> str:
         """The GitHub environment of ``operation`` on the space ``target``; a dry run needs no more than ``list``."""

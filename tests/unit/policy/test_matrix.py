@@ -53,12 +53,27 @@ def test_the_fac_matrix_says_what_the_procedure_says():
     assert matrix.environment("restore", "staging", unattended=True) == "staging"
     assert matrix.environment("restore", "staging", unattended=False) == "staging-restore"
     assert {space.max_object_age_days for space in matrix.spaces.values()} == {60}
-    assert matrix.place("preview").model_dump() == {
+    assert matrix.place("preview").model_dump(exclude_none=True) == {
         "api": "https://api.fr.cloud.gov",
         "organization": "gsa-tts-oros-fac",
         "space": "preview",
         "app": "gsa-fac",
+        "restart": "rolling",
     }
+
+
+def test_what_a_space_says_about_cloud_foundry_replaces_what_the_top_says():
+    matrix = load(
+        "version: 1\ncloud_foundry: {app: a, python: '3.13', restart: rolling, after_restore: [migrate]}\n"
+        "spaces:\n  one:\n  two: {cloud_foundry: {app: b, restart: stop, before_restore: [lock], after_restore: []}}\n"
+    )
+    one, two = matrix.place("one"), matrix.place("two")
+    assert (one.app, one.space, one.python, one.restart, one.after_restore) == (
+        "a", "one", "3.13", "rolling", ("migrate",)
+    )  # fmt: skip
+    assert (two.app, two.python, two.restart, two.before_restore, two.after_restore) == (
+        "b", "3.13", "stop", ("lock",), ()
+    )  # fmt: skip
 
 
 def test_the_fac_matrix_and_the_minimal_one_have_no_mistakes_of_meaning():

@@ -30,7 +30,7 @@ def command(bundles: Mapping[str, tuple[str, str]], task: Mapping[str, Any], pyt
     if len(line) > COMMAND_LIMIT:
         raise FailedError(
             f"The task's command would have {len(line)} characters; Cloud Foundry takes {COMMAND_LIMIT}",
-            next_step="Give the bundle of the container's Python version only (task-python).",
+            next_step="Give the bundle of the container's Python version only (`cloud_foundry: python` in the matrix).",
         )
     return line
 

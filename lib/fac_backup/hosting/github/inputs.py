@@ -30,7 +30,7 @@ _ID = "A backup id, for example production_20261122T201653Z_daily."
 INPUTS: dict[str, Input] = {
     item.name: item
     for item in (
-        Input("operation", "What is asked for: backup, restore, purge, list or verify.", required=True),
+        Input("operation", "What is asked for: backup, restore, purge, list, verify or sweep.", required=True),
         Input("space", "The space, as the matrix names it. Without a matrix there is one: default."),
         Input("kind", "The kind of backup: pre-deploy, daily, manual or one that the matrix declares. Default: from the event."),
         Input("note", "A sentence that the backup carries, for people."),
@@ -68,7 +68,7 @@ INPUTS: dict[str, Input] = {
         Input("source-cf-password", "Its password, from a secret."),
         Input("task-memory-mb", "Memory of the task, in MiB."),
         Input("task-disk-mb", "Disk of the task, in MiB."),
-        Input("restart", "After a restore in mode task: none, or how the application is restarted (docs/cloud-gov.md)."),
+        Input("restart", "The application around a restore in mode task: none, rolling (restarted afterwards) or stop (stopped before, started after). Default: what the matrix says."),
         Input("shards", "Into how many jobs the documents are split. Set by the reusable workflows, which have the jobs (docs/scale.md)."),
         Input("shard-stage", "With `shards`: what this job does of it."),
         Input("shard", "With `shards`: which of them this job does, from 1."),
@@ -134,6 +134,13 @@ ACTIONS: dict[str, Action] = {
         "check-circle",
         ("space", "backup-id", "level", "max-age-hours", "report-issue", "ping-url", *_PLACES, "scratch-database-url", *_CLOUD, *_TASK, "jobs", *_TOKENS),
         ("result", "exit-code", "backup-id", "duration-seconds", "age-seconds"),
+    ),
+    "sweep": Action(
+        "Sweep",
+        "Take away what a killed run left in a Cloud Foundry space: tasks, bindings and keys of ours, and start the app it had stopped.",
+        "wind",
+        ("space", "authorized-at", "cf-api", "cf-org", "cf-space", "cf-app", "cf-username", "cf-password", *_TOKENS),
+        ("result", "exit-code"),
     ),
     "authorize": Action(
         "Authorize",

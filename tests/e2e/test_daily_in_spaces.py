@@ -11,7 +11,7 @@ from tools import bundle
 
 from tests.integration.test_cloudfoundry_cycle import SPACE, Stage, fill
 from tests.support.act import ROOT, Act
-from tests.support.cloudfoundry import CloudFoundry, Fault
+from tests.support.cloudfoundry import CloudFoundry
 from tests.support.cloudfoundry.fac import APP, ORG, build
 from tests.support.cloudfoundry.fixtures import s3_users  # noqa: F401
 from tests.support.github_api import World
@@ -19,10 +19,11 @@ from tests.support.postgres import PostgresServer
 from tests.support.s3 import S3Server
 
 SPACES = ("production", "staging", "dev")
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 MATRIX = """\
 version: 1
 who: {{team: octo/admins}}
-cloud_foundry: {{api: "{api}", organization: {org}, app: {app}}}
+cloud_foundry: {{api: "{api}", organization: {org}, app: {app}, python: "{python}", restart: rolling}}
 spaces:{spaces}
 paths:
   - {{source: production, target: staging, when: [unattended, manual]}}
@@ -51,7 +52,7 @@ def stage(
     with CloudFoundry(s3_users) as cloud:
         fac = build(cloud, s3_users, pg15, SPACES)
         spaces = "".join(SPACE.format(name=name) for name in SPACES)
-        matrix = MATRIX.format(api=cloud.address, org=ORG, app=APP, spaces=spaces)
+        matrix = MATRIX.format(api=cloud.address, org=ORG, app=APP, python=PYTHON, spaces=spaces)
         folder = act.folder / "by-hand"
         folder.mkdir()
         (folder / "action-matrix.yml").write_text(matrix)
@@ -73,21 +74,25 @@ def test_every_night_the_spaces_are_worked_on_by_tasks_and_nothing_stays_bound(
 ) -> None:
     monkeypatch.setattr("tests.support.act.TIMEOUT", 600)  # twelve jobs, each with an environment of its own
     try:
-        bundle.build(f"{sys.version_info[0]}.{sys.version_info[1]}", act.library / "dist")
+        bundle.build(PYTHON, act.library / "dist")
     except subprocess.CalledProcessError:
         pytest.skip("the locked wheels cannot be downloaded here")
     world.attempt(1, event="schedule", actor="bob", triggering_actor="bob", path=".github/workflows/daily.yml")
     before = {space: (stage.rows(space), stage.documents(space)) for space in SPACES}
-    during: list[str] = []
-    stage.cloud.faults = [Fault(lambda _: during.append(stage.cloud.world.table()), match="GET /v3/tasks/", times=999)]
+    stage.tables[:] = [f"before\n{stage.table()}"]
     act.workflow("daily.yml", example())
     secrets = {"CF_USERNAME": str(stage.fac.user.name), "CF_PASSWORD": stage.fac.user.password}
-    ran = act.run("daily.yml", event="schedule", api=api, secrets=secrets, actor="bob")
+    with stage.watched("the run"):
+        ran = act.run("daily.yml", event="schedule", api=api, secrets=secrets, actor="bob")
     assert ran.passed, ran.log()
     after = {space: (stage.rows(space), stage.documents(space)) for space in SPACES}
     assert after == before | {"staging": before["production"]}
     assert stage.cloud.world.temporary() == []
     assert len([task for task in stage.cloud.world.tasks if task.state == "SUCCEEDED"]) == 4
     assert stage.fac.user.password not in ran.log()
-    assert during
-    print(during[0], during[-1], stage.cloud.world.table(), sep="\n\n")
+    stage.tables.append(f"after\n{stage.table()}")
+    before_it, *during, after_it = stage.tables
+    for what in ("task  production", "task  staging", "key   production  backups", "lock  staging", "lock  production"):
+        assert any(what in table for table in during), what
+        assert what not in before_it + after_it
+    print(*stage.tables, sep="\n\n")

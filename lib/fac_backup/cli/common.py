@@ -17,7 +17,7 @@ import click
 from fac_backup.cli.complete import completion
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings, surroundings
-from fac_backup.plain.errors import FacBackupError, FailedError, UsageError
+from fac_backup.plain.errors import FacBackupError, FailedError, Stopped, UsageError
 from fac_backup.plain.text import for_log, one_line
 
 
@@ -125,6 +125,9 @@ def common(function: Callable[..., None]) -> Callable[..., None]:
             if debug:
                 raise
             context.exit(error.exit_code)
+        except Stopped as stopped:
+            console.fail(stopped.told)
+            context.exit(stopped.told.exit_code)
         except click.ClickException:
             raise
         except click.exceptions.Exit:
@@ -167,18 +170,16 @@ def around(console: Console) -> Surroundings:
     )
 
 
-class StoppedError(FailedError):
-    """SIGINT or SIGTERM."""
-
-
 def interrupt(number: int, _frame: object) -> None:
-    """Turn the first signal into an exception of the main thread; ignore what follows while it is handled."""
+    """Turn the first signal into the end of the main thread; ignore what follows while that is handled."""
     for again in (signal.SIGINT, signal.SIGTERM):
         signal.signal(again, signal.SIG_IGN)
-    raise StoppedError(
-        f"Interrupted by {signal.Signals(number).name}",
-        state="What had been begun was put back.",
-        next_step="Run it again when you want it.",
+    raise Stopped(
+        FailedError(
+            f"Interrupted by {signal.Signals(number).name}",
+            state="What had been begun was put back.",
+            next_step="Run it again when you want it.",
+        )
     )
 
 

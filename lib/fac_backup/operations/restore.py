@@ -51,6 +51,7 @@ from fac_backup.plain.errors import (
     NoSuchBackupError,
     RefusedError,
     UsageError,
+    told,
 )
 from fac_backup.plain.manifest import Manifest
 from fac_backup.policy.authorization import FirstAttempt, Trouble
@@ -204,7 +205,7 @@ class _Work:
 
     def _failed(self, error: BaseException) -> None:
         """Put back what was changed and say so in ``error``. Raises ActNowError where that cannot be done."""
-        known = error if isinstance(error, FacBackupError) else None
+        known = told(error)
         if isinstance(error, LockedError):
             # Somebody else may be at work on the target: we must not touch it any more.
             raise ActNowError(

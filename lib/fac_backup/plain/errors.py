@@ -74,3 +74,20 @@ class ActNowError(FacBackupError):
     """The operation failed after the target was touched, and a person must act now. Exit code 7."""
 
     exit_code = 7
+
+
+class Stopped(BaseException):
+    """A signal asked for the end (SIGINT, SIGTERM). ``told`` is what the operator is told once everything is put back.
+
+    It is no Exception, like KeyboardInterrupt: code that goes on after a failure, ours or a library's, must not go on
+    after this. A signal comes once: swallowed, nothing would ever stop us but a kill.
+    """
+
+    def __init__(self, told: FacBackupError) -> None:
+        super().__init__(told.what)
+        self.told = told
+
+
+def told(error: BaseException) -> FacBackupError | None:
+    """The failure as the operator is told it, where ``error`` is one of ours; None for a foreign one."""
+    return error.told if isinstance(error, Stopped) else error if isinstance(error, FacBackupError) else None

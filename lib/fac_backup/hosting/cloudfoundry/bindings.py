@@ -14,7 +14,7 @@ from fac_backup.hosting.cloudfoundry import s3
 from fac_backup.hosting.cloudfoundry.client import App, Client, Instance
 from fac_backup.hosting.cloudfoundry.errors import ApiRefusedError, LeftBehindError, UncertainError
 from fac_backup.hosting.cloudfoundry.mark import Alive, Mark, outlived, run_of
-from fac_backup.plain.errors import FacBackupError, FailedError, LockedError
+from fac_backup.plain.errors import FacBackupError, FailedError, LockedError, told
 from fac_backup.plain.locations import BucketAddress
 
 _log = logging.getLogger(__name__)
@@ -303,8 +303,8 @@ class Bindings:
             if error is None:
                 raise left from None
             _log.error("%s", left.line())
-            if isinstance(error, FacBackupError):
-                error.next_step = f"{error.next_step} {left.line()}".strip()
+            if failure := told(error):
+                failure.next_step = f"{failure.next_step} {left.line()}".strip()
 
     def release(self, guid: str, *, what: str) -> None:
         """Delete a binding or key and see that it is gone. Raises FacBackupError if it is not, after some attempts."""

@@ -17,7 +17,7 @@ from fac_backup.hosting.cloudfoundry import mark
 from fac_backup.hosting.cloudfoundry.client import App, Client
 from fac_backup.hosting.cloudfoundry.errors import UncertainError
 from fac_backup.hosting.cloudfoundry.http import Reply
-from fac_backup.plain.errors import FacBackupError, FailedError
+from fac_backup.plain.errors import FacBackupError, FailedError, told
 
 _log = logging.getLogger(__name__)
 SECONDS = 900.0
@@ -89,8 +89,8 @@ def _afterwards(act: Callable[[], None]) -> Iterator[None]:
             act()
         except FacBackupError as trouble:
             _log.error("%s", trouble.line())
-            if isinstance(error, FacBackupError):
-                error.next_step = f"{error.next_step} {trouble.line()}".strip()
+            if failure := told(error):
+                failure.next_step = f"{failure.next_step} {trouble.line()}".strip()
         raise
     act()
 

@@ -18,6 +18,9 @@ SAMPLE_SECONDS = 0.05
 
 Command = Sequence[str | Path]
 
+servers: list[int] = []
+"""The processes of PostgreSQL and of the S3 server, whose processor time is told beside that of their clients."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -32,6 +35,8 @@ class Run:
     """
     cpu_seconds: float = 0.0
     """Processor time of its programs and their children: what remains the same when the machine is busy."""
+    server_cpu_seconds: float = 0.0
+    """Processor time that PostgreSQL and the S3 server spent on it meanwhile."""
     output: bytes = b""
     """What the last program wrote to stdout."""
     bytes_uploaded: int | None = None
@@ -58,6 +63,18 @@ def resident(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
     except (FileNotFoundError, ProcessLookupError, IndexError):
         return 0
+
+
+def spent(pid: int) -> float:
+    """Processor seconds of a server: its own, those of its living descendants and of its children that have ended."""
+    ticks = 0
+    for number, one in enumerate(tree(pid)):
+        try:
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        ticks += sum(map(int, fields[11:15] if number == 0 else fields[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 class PeakWatch:
@@ -92,7 +109,7 @@ def run(
     ``discard`` sends the last one's output to /dev/null. Raises ProgramFailedError with what stderr says.
     """
     with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as output:
-        before_all = _cpu()
+        before_all, before_servers = _cpu(), _servers_cpu()
         began = time.monotonic()
         programs: list[subprocess.Popen[bytes]] = []
         for number, command in enumerate(pipeline):
@@ -120,19 +137,27 @@ def run(
             names = " | ".join(Path(str(command[0])).name for command in pipeline)
             raise ProgramFailedError(f"{names}: {errors.read().decode(errors='replace')[-2000:]}")
         output.seek(0)
-        return Run(seconds, watch.peak / 1e6, _cpu() - before_all, output.read())
+        cpu, served = _cpu() - before_all, _servers_cpu() - before_servers
+        return Run(seconds, watch.peak / 1e6, cpu, served, output.read())
 
 
 def together(runs: Sequence[Run]) -> Run:
     """Several runs, one after the other, as one."""
     return Run(
-        sum(run.seconds for run in runs), max(run.peak_rss_mb for run in runs), sum(run.cpu_seconds for run in runs)
+        sum(run.seconds for run in runs),
+        max(run.peak_rss_mb for run in runs),
+        sum(run.cpu_seconds for run in runs),
+        sum(run.server_cpu_seconds for run in runs),
     )
 
 
 def _cpu() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def _servers_cpu() -> float:
+    return sum(map(spent, servers))
 
 
 @dataclass(frozen=True)

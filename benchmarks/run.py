@@ -4,6 +4,9 @@ BENCH_SCALE=0.1    a tenth of the data (1: 1.5 GB of database, 20,000 and 100,00
 BENCH_REPEAT=3     rounds; in each, all contenders of a scene run once
 BENCH_ONLY=regex   only the rows whose measure or peer matches; they replace theirs in latest.json
 BENCH_OUT=folder   where latest.json and latest-runs.json go instead of benchmarks/
+
+Without BENCH_OUT the table in docs/performance.md is written anew too. Processor time is told as that of the contender
++ that of the servers.
 """
 
 from __future__ import annotations
@@ -51,6 +54,7 @@ def main() -> int:
                 "scene": scene,
                 "contender": name,
                 "cpu_seconds": [round(run.cpu_seconds, 3) for run in runs],
+                "server_cpu_seconds": [round(run.server_cpu_seconds, 2) for run in runs],
                 "seconds": [round(run.seconds, 3) for run in runs],
                 "peak_rss_mb": [round(run.peak_rss_mb, 1) for run in runs],
                 "bytes_uploaded": [run.bytes_uploaded for run in runs],
@@ -84,7 +88,8 @@ def play_one(scene: Scene, names: set[str], rounds: int, series: dict[tuple[str,
                 run = contend()
                 series.setdefault((scene.name, name), []).append(run)
                 uploaded = "" if run.bytes_uploaded is None else f"  {run.bytes_uploaded / 1e6:10,.2f} MB uploaded"
-                spent = f"{run.seconds:8.2f} s  {run.cpu_seconds:7.2f} s of processor  {run.peak_rss_mb:5.0f} MB"
+                cpu = f"{run.cpu_seconds:6.2f} + {run.server_cpu_seconds:6.2f} s of processor"
+                spent = f"{run.seconds:8.2f} s  {cpu}  {run.peak_rss_mb:5.0f} MB"
                 say(f"  {name:<50} {spent}{uploaded}")
     scene.after()
     for (of, name), runs in series.items():
@@ -106,6 +111,8 @@ def write(latest: list[dict[str, Any]], about: dict[str, Any], *, merge: bool) -
         about = {**about, "runs": kept + about["runs"], "database_mb": about["database_mb"] or old["database_mb"]}
     first.write_text(json.dumps(latest, indent=1) + "\n")
     second.write_text(json.dumps(about, indent=1) + "\n")
+    if folder == table.HERE:
+        table.write_page()
 
 
 def say(text: str) -> None:

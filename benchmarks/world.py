@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from tests.support.postgres import PostgresServer
 from tests.support.s3 import S3Server
 
-from . import s5cmd_program
+from . import measure, s5cmd_program
 
 SCRIPTS = Path(sys.executable).parent
 CLIENTS = Path("/usr/lib/postgresql/18/bin")
@@ -41,6 +41,7 @@ class World:
         try:
             self.postgres.start()
             self.s3.start()
+            measure.servers[:] = [server._process.pid for server in (self.postgres, self.s3) if server._process]
         except BaseException:
             self.__exit__()
             raise

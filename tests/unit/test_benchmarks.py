@@ -13,7 +13,7 @@ from benchmarks.world import written
 
 
 def _runs(*seconds: float, uploaded: int | None = None) -> list[Run]:
-    return [Run(value, 10.0 * value, 0.0, b"", uploaded) for value in seconds]
+    return [Run(value, 10.0 * value, bytes_uploaded=uploaded) for value in seconds]
 
 
 def test_a_ratio_is_that_of_the_medians():

@@ -497,15 +497,3 @@ def _require_valid_indexes(session: Connection) -> None:
         row = cursor.fetchone()
     if row is not None:
         raise FailedError(f"The index {one_line(str(row[0]), 140)} is not valid after the restore")
-
-
-def analyze(database: Database, into: str | None = None) -> None:
-    """Give the planner its statistics: a restored table has none. Raises FailedError."""
-    session = database.connect(into, autocommit=True)
-    try:
-        with session.cursor() as cursor:
-            cursor.execute("ANALYZE")
-    except psycopg2.Error as error:
-        raise failure(error, f"ANALYZE of {database.called} failed", next_step="Run ANALYZE by hand.") from None
-    finally:
-        session.close()

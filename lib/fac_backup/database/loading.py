@@ -46,7 +46,8 @@ _SINCE = MappingProxyType({"idle_session_timeout": 140000, "transaction_timeout"
 BATCH_BYTES = 32 * 1024 * 1024
 """Consecutive ranges of one table go into one COPY up to this size."""
 
-_BUFFER = 1 << 18
+_BUFFER = 8 * 1024 * 1024
+"""What COPY asks for at a time: a usual piece, which then is handed over as it is."""
 
 
 def settings_for(server_version: int, more: Mapping[str, str] | None = None) -> dict[str, str]:

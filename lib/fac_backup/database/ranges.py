@@ -32,8 +32,6 @@ OLDEST_SERVER = 14
 PIECE_BYTES = 8 * 1024 * 1024
 """A range whose text is longer is cut at this size."""
 
-_BUFFER = 1 << 20
-
 _MOST_PATTERN_BYTES = 512 * 1024
 """Tables leave the archive by an argument each; Linux takes about 2 MB of them."""
 
@@ -221,7 +219,7 @@ class Reader:
 
     def _read(self, session: Connection, reading: _Reading, pages: PageRange) -> None:
         collector = _Collector(self._uploads)
-        buffered = io.BufferedWriter(collector, _BUFFER)
+        buffered = io.BufferedWriter(collector, PIECE_BYTES)  # so that a usual range arrives in one run
         with session.cursor() as cursor:
             cursor.copy_expert(copy_statement(reading.table, pages).encode(self._codec), buffered)
         buffered.flush()

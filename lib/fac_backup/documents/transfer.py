@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from fac_backup.documents.entry import bare, damaged, quoted
-from fac_backup.documents.express import Express
 from fac_backup.documents.source import ReadSource
 from fac_backup.store.bucket import Bucket, Changed, CopyResult, DeniedError, NotFoundError, ObjectHead
 
@@ -36,7 +35,6 @@ class Transfer:
         self.source = source
         self.target = target
         self._ask_sha256 = ask_sha256
-        self._express = Express(target)
         self._lock = threading.Lock()
         self._succeeded = False
         self._by_server: bool | None = None
@@ -66,12 +64,15 @@ class Transfer:
         sha256 = self._ask_sha256
         done = None
         if size <= self.target.tuning.copy_limit:
-            done = self._express.copy(source, source_key, key, if_match=if_match, sha256=sha256)
+            told = self.target.wire.express.copy(
+                source.address.name, source.full(source_key), self.target.full(key), if_match=if_match, sha256=sha256
+            )
+            done = CopyResult(*told) if told else None
         return done or self.target.copy_from(source, source_key, key, if_match=if_match, size=size, sha256=sha256)
 
     def close(self) -> None:
         """Close the connections that were kept for copies."""
-        self._express.close()
+        self.target.wire.express.close()
 
     def _asks_server(self) -> bool:
         if self._by_server is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg2
 
-from fac_backup.database import beside, inplace, marker, preflight, scratch, sessions, swap
+from fac_backup.database import analyzing, beside, inplace, marker, preflight, scratch, sessions, swap
 from fac_backup.database.connection import Database, failure, version_text
 from fac_backup.database.load import LoadOptions, LoadReport, load, opened_head
 from fac_backup.operations.opening import Opened
@@ -334,14 +334,8 @@ def _others_kept_out(database: Database) -> sessions.KeptOut:
 
 def analyze(database: Database, jobs: int) -> None:
     """Gather the planner's statistics, so that the first queries are not slow. A failure is only a warning."""
-    del jobs
     try:
-        session = database.connect(autocommit=True)
-        try:
-            with session.cursor() as cursor:
-                cursor.execute("ANALYZE")
-        finally:
-            session.close()
+        analyzing.analyze(database, jobs=jobs)
     except (psycopg2.Error, FacBackupError):
         log.warning("ANALYZE failed: the first queries may be slow until autovacuum has come by")
 

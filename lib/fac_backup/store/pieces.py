@@ -110,13 +110,21 @@ class Pieces:
                 self._added[digest] = known[0]
             return self._reused(digest, len(data), known[0])
         packed = self._compressor().compress(data)
-        self.bucket.put(layout.piece_key(name), packed)
+        self._put(layout.piece_key(name), packed)
         with self._lock:
             self._added[digest] = len(packed)
             self.figures.uploaded += len(packed)
             self.figures.uploaded_pieces += 1
             self.figures.renewed_pieces += known is not None
         return Piece(sha256=name, size=len(data), stored=len(packed))
+
+    def _put(self, key: str, packed: bytes) -> None:
+        if not self.bucket.wire.express.put(self.bucket.full(key), packed):
+            self.bucket.put(key, packed)
+
+    def _get(self, key: str, limit: int) -> bytes:
+        packed = self.bucket.wire.express.get(self.bucket.full(key), limit=limit)
+        return self.bucket.get(key, limit=limit) if packed is None else packed
 
     def _reused(self, digest: bytes, size: int, stored: int) -> Piece:
         with self._lock:
@@ -133,7 +141,7 @@ class Pieces:
     def read(self, piece: Piece) -> bytes:
         """The piece's bytes, verified. Raises IntegrityError if it is missing, larger than it says, or not itself."""
         try:
-            packed = self.bucket.get(layout.piece_key(piece.sha256), limit=most_packed(piece.size))
+            packed = self._get(layout.piece_key(piece.sha256), most_packed(piece.size))
         except NotFoundError:
             raise IntegrityError("A piece of the backup is missing in its store", next_step=NEXT_STEP) from None
         except TooLargeError:

@@ -21,6 +21,7 @@ from urllib.parse import quote
 from fac_backup.plain.errors import FacBackupError
 from fac_backup.plain.locations import BucketAddress
 
+from .express import Express
 from .s3_errors import RETRIED_CODES, RETRIED_STATUS, for_answer, for_exception
 
 
@@ -85,6 +86,8 @@ class Wire:
         self._region = ""
         self._credentials: Any = None
         self._http: Any = None
+        self.express = Express(self)
+        """The short road for what is done by the thousand."""
 
     @property
     def client(self) -> Any:

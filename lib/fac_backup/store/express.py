@@ -1,10 +1,11 @@
-"""Server-side copies with almost nothing between us and the socket, for the hundred thousand that a first backup makes.
+"""Signed S3 requests with almost nothing between us and the socket, for what a backup does by the thousand: write a
+piece, read a piece, copy a document on the server.
 
-The bucket's own ``copy_from`` builds and signs each request with botocore and spends 1.5 ms of processor time on it;
-this spends 0.3 ms (docs/performance.md). It takes only the plain road: a signed PUT on a kept connection and the answer
-200 with an ETag. Whatever else happens (another status, a broken connection, a proxy, a key it would have to think
-about), it says None, and the caller asks ``copy_from``, which knows about retries, regions and errors. A copy may
-therefore be made twice, which does no harm.
+The wire's own requests are built and signed by botocore, which costs 1 to 1.5 ms of processor time each; this spends
+0.3 ms (docs/performance.md). It takes only the plain road: one request on a kept connection and the answer 200. For all
+else (another status, a broken connection, a proxy, a key it would have to think about) it says None, and the caller
+asks the wire, which knows about retries, regions and errors. A request may therefore be sent twice: this is only for
+requests to which that does no harm.
 
 Signature: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 """
@@ -20,93 +21,115 @@ import socket
 import ssl
 import threading
 import time
+import weakref
 from base64 import b64decode
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import IO
+from typing import IO, TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from fac_backup.store.bucket import Bucket, CopyResult
+if TYPE_CHECKING:
+    from .wire import Wire
 
 _NOTHING = hashlib.sha256(b"").hexdigest()
 _LONGEST_ANSWER = 1 << 20
+_TOGETHER = 64 * 1024
+"""A body up to this size travels in one packet train with its head."""
 _SAFE = "/-_.~"
 _ETAG = re.compile(rb"<ETag>([\x21-\x7e]{1,200}?)</ETag>")
 _SHA256 = re.compile(rb"<ChecksumSHA256>([A-Za-z0-9+/]{43}=)</ChecksumSHA256>")
 
 
 class Express:
-    """Copies into one bucket. Safe to use from several threads; close it when done."""
+    """Requests to one bucket; keys are full keys. Safe to use from several threads."""
 
-    def __init__(self, target: Bucket) -> None:
-        self._target = target
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
         self._lock = threading.Lock()
         self._idle: list[_Connection] = []
         self._signing: tuple[tuple[str, str, str], bytes] = (("", "", ""), b"")
         self._tls: ssl.SSLContext | None = None
         self._usable: bool | None = None
+        weakref.finalize(self, _close_all, self._idle)
 
-    def copy(self, source: Bucket, source_key: str, key: str, *, if_match: str, sha256: bool) -> CopyResult | None:
-        """Copy one object of at most 5 GiB if it has the ETag ``if_match`` (with quotes); None: ask ``copy_from``."""
-        if not self._is_usable() or not if_match.isascii() or not if_match.isprintable():
+    def copy(
+        self, source_bucket: str, source_key: str, key: str, *, if_match: str, sha256: bool
+    ) -> tuple[str, str | None] | None:
+        """Copy an object of at most 5 GiB if it has the ETag ``if_match`` (with quotes); the copy's ETag, and its
+        content's SHA-256 (hex) where that was asked for and the server computes it. None: ask the wire.
+        """
+        if not if_match.isascii() or not if_match.isprintable():
             return None
         headers = {
-            "x-amz-copy-source": f"/{source.address.name}/{quote(source.full(source_key), safe=_SAFE)}",
+            "x-amz-copy-source": f"/{source_bucket}/{quote(source_key, safe=_SAFE)}",
             "x-amz-copy-source-if-match": if_match,
         }
         if sha256:
             headers["x-amz-checksum-algorithm"] = "SHA256"
-        try:
-            status, body = self._put(quote(self._target.full(key), safe=_SAFE), headers)
-        except (OSError, ValueError):
-            return None
-        return _result(body) if status == 200 else None
+        answer = self._ask("PUT", key, headers, b"", _LONGEST_ANSWER)
+        return _result(answer) if answer is not None else None
+
+    def put(self, key: str, data: bytes) -> bool:
+        """Write an object, whatever was there; False: ask the wire."""
+        answer = self._ask("PUT", key, {}, data, _LONGEST_ANSWER)
+        return answer is not None and b"<Error>" not in answer[:200]
+
+    def get(self, key: str, *, limit: int) -> bytes | None:
+        """The bytes of an object that has at most ``limit``; None: ask the wire."""
+        return self._ask("GET", key, {}, b"", limit)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections that nobody uses at this moment."""
         with self._lock:
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+            idle = self._idle[:]
+            self._idle.clear()
+        _close_all(idle)
 
     def _is_usable(self) -> bool:
         """Whether the road to this bucket is plain: credentials, and no proxy on the way."""
         if self._usable is None:
             from botocore.utils import get_environ_proxies
 
-            wire = self._target.wire
-            self._target.client()
-            self._usable = wire._credentials is not None and not get_environ_proxies(wire._base)
+            assert self._wire.client  # noqa: S101 - made now, if it was not: it knows the address
+            self._usable = self._wire._credentials is not None and not get_environ_proxies(self._wire._base)
         return self._usable
 
-    def _put(self, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
-        place = urlsplit(self._target.wire._base)
-        path = f"{place.path}/{path}"
-        request = self._signed(place.netloc, path, headers)
-        connection = self._connection(place.scheme, place.hostname or "", place.port)
+    def _ask(self, method: str, key: str, headers: Mapping[str, str], body: bytes, limit: int) -> bytes | None:
+        """The body of an answer 200, None for everything else."""
+        if not self._is_usable():
+            return None
+        from botocore.exceptions import BotoCoreError
+
+        place = urlsplit(self._wire._base)
         try:
-            answer = connection.ask(request)
-        except BaseException:
-            connection.close()
-            raise
+            head = self._signed(method, place.netloc, f"{place.path}/{quote(key, safe=_SAFE)}", headers, body)
+            connection = self._connection(place.scheme, place.hostname or "", place.port)
+            try:
+                status, answer = connection.ask(head, body, limit)
+            except BaseException:
+                connection.close()
+                raise
+        except (OSError, ValueError, BotoCoreError):
+            return None
         if connection.stays:
             with self._lock:
                 self._idle.append(connection)
         else:
             connection.close()
-        return answer
+        return answer if status == 200 else None
 
-    def _signed(self, host: str, path: str, headers: Mapping[str, str]) -> bytes:
-        wire = self._target.wire
+    def _signed(self, method: str, host: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
+        wire = self._wire
         keys = wire._credentials.get_frozen_credentials()
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        signed = {**headers, "host": host, "x-amz-content-sha256": _NOTHING, "x-amz-date": moment}
+        payload = hashlib.sha256(body).hexdigest() if body else _NOTHING
+        signed = {**headers, "host": host, "x-amz-content-sha256": payload, "x-amz-date": moment}
         if keys.token:
             signed["x-amz-security-token"] = keys.token
         names = sorted(signed)
         listed = ";".join(names)
         lines = "".join(f"{name}:{signed[name]}\n" for name in names)
-        asked = hashlib.sha256(f"PUT\n{path}\n\n{lines}\n{listed}\n{_NOTHING}".encode()).hexdigest()
+        asked = hashlib.sha256(f"{method}\n{path}\n\n{lines}\n{listed}\n{payload}".encode()).hexdigest()
         scope = f"{moment[:8]}/{wire._region}/s3/aws4_request"
         text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{asked}"
         signature = hmac.digest(self._key(keys.secret_key, moment[:8], wire._region), text.encode(), "sha256").hex()
@@ -114,9 +137,8 @@ class Express:
             f"AWS4-HMAC-SHA256 Credential={keys.access_key}/{scope}, SignedHeaders={listed}, Signature={signature}"
         )
         sent = "".join(f"{name}: {signed[name]}\r\n" for name in names)
-        return (f"PUT {path} HTTP/1.1\r\n{sent}authorization: {authorization}\r\ncontent-length: 0\r\n\r\n").encode(
-            "ascii"
-        )
+        length = f"content-length: {len(body)}\r\n" if method == "PUT" else ""
+        return f"{method} {path} HTTP/1.1\r\n{sent}authorization: {authorization}\r\n{length}\r\n".encode("ascii")
 
     def _key(self, secret: str, day: str, region: str) -> bytes:
         wanted = (secret, day, region)
@@ -137,7 +159,7 @@ class Express:
             if connection.host == host and connection.alive():
                 return connection
             connection.close()
-        tuning = self._target.tuning
+        tuning = self._wire.tuning
         plain = socket.create_connection((host, port or (443 if scheme == "https" else 80)), tuning.connect_timeout)
         plain.settimeout(tuning.read_timeout)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -154,17 +176,22 @@ class Express:
             if self._tls is None:
                 from botocore.httpsession import get_cert_path
 
-                self._tls = ssl.create_default_context(cafile=get_cert_path(self._target.wire._http._verify))
+                self._tls = ssl.create_default_context(cafile=get_cert_path(self._wire._http._verify))
             return self._tls
 
 
-def _result(body: bytes) -> CopyResult | None:
+def _close_all(connections: list[_Connection]) -> None:
+    for connection in connections:
+        connection.close()
+
+
+def _result(body: bytes) -> tuple[str, str | None] | None:
     """What a ``CopyObjectResult`` says; None for anything else (an error may come with status 200)."""
     etag = _ETAG.search(body) if b"<CopyObjectResult" in body[:500] else None
     if etag is None:
         return None
     digest = _SHA256.search(body)  # of an object in parts it is a hash of hashes, "…-3", which does not match
-    return CopyResult(html.unescape(etag[1].decode()), b64decode(digest[1]).hex() if digest else None)
+    return html.unescape(etag[1].decode()), b64decode(digest[1]).hex() if digest else None
 
 
 class _Connection:
@@ -180,16 +207,23 @@ class _Connection:
         """Whether the server has not closed it meanwhile (nothing may be waiting to be read)."""
         return not select.select([self._socket], [], [], 0)[0]
 
-    def ask(self, request: bytes) -> tuple[int, bytes]:
-        """Send a request; status and body of the answer. Raises OSError or ValueError for what is no plain answer."""
-        self._socket.sendall(request)
+    def ask(self, head: bytes, body: bytes, limit: int) -> tuple[int, bytes]:
+        """Send a request; status and body of the answer, which has at most ``limit`` bytes.
+
+        Raises OSError or ValueError for what is no plain answer.
+        """
+        if len(body) <= _TOGETHER:
+            self._socket.sendall(head + body)
+        else:
+            self._socket.sendall(head)
+            self._socket.sendall(body)
         status, headers = self._head()
         while 100 <= status < 200:
             status, headers = self._head()
         self.stays = headers.get(b"connection", b"").lower() != b"close"
         if headers.get(b"transfer-encoding", b"").lower() == b"chunked":
             return status, self._chunked()
-        return status, self._exactly(int(headers.get(b"content-length", b"0")))
+        return status, self._exactly(int(headers.get(b"content-length", b"0")), limit)
 
     def _head(self) -> tuple[int, dict[bytes, bytes]]:
         line = self._line()
@@ -210,8 +244,8 @@ class _Connection:
             raise OSError("the connection broke")
         return line.rstrip(b"\r\n")
 
-    def _exactly(self, size: int) -> bytes:
-        if not 0 <= size <= _LONGEST_ANSWER:
+    def _exactly(self, size: int, limit: int) -> bytes:
+        if not 0 <= size <= limit:
             raise ValueError("too long an answer")
         data = self._file.read(size)
         if len(data) != size:
@@ -221,7 +255,7 @@ class _Connection:
     def _chunked(self) -> bytes:
         parts = []
         while size := int(self._line().partition(b";")[0], 16):
-            parts.append(self._exactly(size))
+            parts.append(self._exactly(size, _LONGEST_ANSWER))
             self._line()
             if len(parts) > 1000:
                 raise ValueError("too long an answer")

@@ -14,14 +14,14 @@ import threading
 from collections.abc import Callable
 
 import zstandard
+from tests.support.postgres import PostgresServer
+
+from benchmarks.data import SUBMISSIONS, Growth, build_database
 from fac_backup.database.connection import Database
 from fac_backup.database.dump import DumpOptions, dump
 from fac_backup.plain.manifest import Piece
 from fac_backup.store.cuts import cut
 from fac_backup.store.pieces import LEVEL
-from tests.support.postgres import PostgresServer
-
-from benchmarks.data import SUBMISSIONS, Growth, build_database
 
 PAGES = (32, 64, 128, 256, 512, 1024)
 

@@ -58,7 +58,7 @@ class Reading:
                 chunk = next(self._chunks, None)
                 if chunk is None:
                     return b""
-                if size < 0 or len(chunk) <= size:
+                if chunk and (size < 0 or len(chunk) <= size):
                     return chunk
                 self._rest = memoryview(chunk)
         except BaseException as error:

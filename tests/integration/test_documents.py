@@ -162,6 +162,19 @@ def test_only_what_changed_is_copied_and_each_backup_keeps_its_own_versions(plac
         assert {key: value[0] for key, value in content(place.target).items()} == expected
 
 
+def test_the_listing_after_a_deletion_lacks_that_document_and_no_other_wherever_it_stood(place: Place) -> None:
+    keys = [f"{number}.txt" for number in range(6)]
+    place.fill(**{key: key.encode() for key in keys})
+    first = place.backup("1")
+    for number, gone in enumerate([{0}, {2}, {5}, {1, 2}, {0, 5}, set(range(6))]):
+        place.fill(**{key: key.encode() for key in keys})
+        first = place.backup(f"{number}-before", first)
+        for one in gone:
+            place.source.bucket.delete(keys[one])
+        listed = [entry.key for entry in place.listing(place.backup(f"{number}-after", first)).entries()]
+        assert listed == [key for at, key in enumerate(keys) if at not in gone]
+
+
 def test_a_backup_after_a_killed_one_copies_nothing_twice(place: Place) -> None:
     place.fill(a=b"1", b=b"2")
     place.backup("killed")

@@ -222,16 +222,17 @@ class _Work:
         self.options.progress(self.tally["done"], self.total, self.tally["copied_size"])
 
     def steps(self, found: Iterable[ObjectInfo], previous: Listing | None, between: KeyRange) -> Generator[_Step]:
-        """One step a document of the source, in key order; None for one that vanished."""
+        """One step a document of the source, in key order; None for one that vanished, now or since the previous."""
         before: Iterable[tuple[bytes, Entry]] = ()
         if previous is not None:
             self.total = previous.count if between == EVERYTHING else None
             before = (pair for pair in previous.pairs() if pair[1].key in between)
         pairs = side_by_side(found, before, lambda found: found.key, lambda pair: pair[1].key)
-        return in_order((self._step(*pair) for pair in pairs if pair[0] is not None), self.options.jobs)
+        return in_order((self._step(*pair) for pair in pairs), self.options.jobs)
 
     def _step(self, found: ObjectInfo | None, before: tuple[bytes, Entry] | None) -> _Step | Task[_Step]:
-        assert found is not None  # noqa: S101 - steps leaves out what the source no longer has
+        if found is None:
+            return None  # the lines that follow are no longer the previous listing's next ones
         modified, etag = _seconds(found.modified), bare(found.etag)
         if before is not None:
             line, entry = before

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -25,11 +26,12 @@ COMPLETE = "complete.txt"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # What the program may know. Everything else of the job's environment stays behind: PATH, PYTHON*, LD_*, BASH_ENV, PG*
-# (they choose servers and options), AWS_PROFILE and AWS_CONFIG_FILE (a profile may name a program to run).
+# (they choose servers and options), VCAP_* (bindings go before inputs, and a runner has none), AWS_PROFILE,
+# AWS_CONFIG_FILE and HOME (a profile may name a program to run).
 KEPT = frozenset(  # one name after the other, read as a paragraph
     """
-    HOME LANG LC_ALL TZ TMPDIR USER LOGNAME CI VCAP_SERVICES VCAP_SERVICES_FILE_PATH VCAP_APPLICATION
-    DATABASE_URL HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy PIP_INDEX_URL PIP_CERT
+    LANG LC_ALL TZ TMPDIR USER LOGNAME CI DATABASE_URL HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy
+    PIP_INDEX_URL PIP_CERT
     AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_REGION AWS_DEFAULT_REGION AWS_ENDPOINT_URL
     AWS_ENDPOINT_URL_S3 AWS_ENDPOINT_URL_STS AWS_ROLE_ARN AWS_ROLE_SESSION_NAME AWS_WEB_IDENTITY_TOKEN_FILE
     AWS_EC2_METADATA_DISABLED AWS_USE_FIPS_ENDPOINT AWS_USE_DUALSTACK_ENDPOINT AWS_STS_REGIONAL_ENDPOINTS
@@ -43,14 +45,12 @@ KEPT_PREFIXES = ("FAC_BACKUP_", "GITHUB_", "RUNNER_", "ACTIONS_ID_TOKEN_")
 def cleaned(env: dict[str, str]) -> dict[str, str]:
     """The environment that the program gets."""
     kept = {k: v for k, v in env.items() if k in KEPT or k.startswith(KEPT_PREFIXES)}
-    return kept | {"PATH": PATH, "PYTHONUTF8": "1"}
+    return kept | {"PATH": PATH, "HOME": pwd.getpwuid(os.getuid()).pw_dir}
 
 
 def pip_environment(env: dict[str, str]) -> dict[str, str]:
     """The environment of pip: no secret. An index of one's own may be: hashes decide what is accepted from it."""
-    no_secrets = {
-        k: v for k, v in cleaned(env).items() if not k.startswith(("FAC_BACKUP_", "AWS_", "VCAP_", "ACTIONS_"))
-    }
+    no_secrets = {k: v for k, v in cleaned(env).items() if not k.startswith(("FAC_BACKUP_", "AWS_", "ACTIONS_"))}
     no_secrets.pop("DATABASE_URL", None)
     return no_secrets | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
 

@@ -189,6 +189,7 @@ def main() -> None:
             world = World()
             world.matrix(MATRIX)
             world.environment("dev-restore", reviewers=True, branches=["main"])
+            world.approve("dev-restore", "bob")
             api = stack.enter_context(serve(world))
             demo = Demo(pg, s3, Act(folder), api, world)
         with step(f"filling a database like the FAC's ({SUBMISSIONS:,} submissions) and {DOCUMENTS} documents"):

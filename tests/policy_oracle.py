@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fac_backup.policy.authorization import (
+    Approval,
     Environment,
     Facts,
     FirstAttempt,
@@ -54,7 +55,8 @@ DIMENSIONS: dict[str, tuple[str, ...]] = {
     "kind": ("daily", "pre-deploy", "manual", "pre-restore", "weekly"),
     "record": ("agrees", "other event", "other attempt", "other person", "other branch", "unreadable"),
     "repository": ("ours", "fork"),
-    "authorized": ("just now", "two hours ago", "never"),
+    "approved": ("here", "elsewhere", "rejected", "by nobody", "unreadable"),
+    "authorized": ("just now", "two hours ago", "never", "never, and it waited a day"),
     "first attempt": ("failed", "succeeded", "other pair", "other backup", "unreadable"),
 }
 
@@ -62,6 +64,7 @@ NORMAL: Case = {
     "record": "agrees",
     "repository": "ours",
     "authorized": "just now",
+    "approved": "here",
     "first attempt": "failed",
     "kind": "daily",
     "confirm": "target",
@@ -80,11 +83,21 @@ def _row(**values: Iterable[str] | str) -> Row:
 
 
 _SOUND = {"record": "agrees", "repository": "ours", "ref": "default branch", "authorized": ("just now", "never")}
-_UNATTENDED = {**_SOUND, "event": "schedule", "attempt": "1", "actor": SOMEBODY, "triggering": SOMEBODY}
+_WHENEVER = ("just now", "never", "never, and it waited a day")
+_UNATTENDED = {
+    **_SOUND,
+    "authorized": _WHENEVER,
+    "event": "schedule",
+    "attempt": "1",
+    "actor": SOMEBODY,
+    "triggering": SOMEBODY,
+}
 _FINISHED_BY_MEMBER = {**_UNATTENDED, "attempt": "2", "triggering": "member"}
 _BY_MEMBERS = {**_SOUND, "actor": "member", "triggering": "member"}
 _BY_FORM = {**_BY_MEMBERS, "event": "workflow_dispatch"}
-_RESTORE_BY_HAND = {**_BY_FORM, "operation": "restore", "confirm": "target", "environment": "guarded"}
+_RESTORE_BY_HAND = {
+    **_BY_FORM, "operation": "restore", "confirm": "target", "environment": "guarded", "approved": "here",
+}  # fmt: skip
 _EXISTING = ("of this run", "older", "pre-restore")
 _RIGHT_OR_NONE = ("target", "nothing")
 _FREE = {"repository": "ours", "record": ("agrees", "unreadable", "other branch")}
@@ -199,7 +212,9 @@ def facts(case: Case) -> Facts:
         environment=_environment(case),
         first_attempt=_first_attempt(case, backup_id),
         made_by_this_run=made_here,
+        approvals=_approvals(case),
         authorized_seconds_ago={"just now": 20.0, "two hours ago": 7200.0}.get(case["authorized"]),
+        started_seconds_ago=86400.0 if "waited" in case["authorized"] else 30.0,
     )
 
 
@@ -242,6 +257,13 @@ def _environment(case: Case) -> Environment | Trouble:
         return Trouble.NOT_FOUND if how == "missing" else Trouble.NO_PERMISSION
     # The name that the procedure gives to environments of what people start.
     return Environment(f"{case['target']}-restore", how != "no reviewers", how != "any branch")
+
+
+def _approvals(case: Case) -> tuple[Approval, ...] | Trouble:
+    how = case["approved"]
+    if how in ("by nobody", "unreadable"):
+        return () if how == "by nobody" else Trouble.RATE_LIMITED
+    return (Approval(f"{case['target']}{'' if how == 'elsewhere' else '-restore'}", "reviewer", how != "rejected"),)
 
 
 def _first_attempt(case: Case, backup_id: str) -> FirstAttempt | Trouble:

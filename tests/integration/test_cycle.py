@@ -261,6 +261,24 @@ def test_a_restore_that_was_killed_is_finished_by_resume(kind: str, request: pyt
     assert space.databases() == [space.unique]
 
 
+def test_a_journal_that_names_a_path_of_no_matrix_is_not_resumed(space: Space) -> None:
+    from fac_backup.plain.locations import BucketAddress, S3Credentials
+    from fac_backup.store.bucket import Bucket
+    from fac_backup.store.store import Store
+
+    space.backup()
+    wanted = space.state()
+    credentials = S3Credentials(space.s3.access_key, space.s3.secret_key, "", "us-east-1", space.s3.endpoint)
+    store = Store(Bucket(BucketAddress(space.backups, "", credentials)), "dev", owner="whoever may write the bucket")
+    store.journal.begin("restore", owner="x", step="swapping", data={
+        "source": "evil", "backup_id": "evil_20261122T201653Z_daily", "undo_id": "", "mode": "beside",
+    })  # fmt: skip
+    done = space.run("restore", "--target", "dev", "--resume", "--confirm", "dev")
+    assert done.code == 3, done.err
+    assert "the matrix lists no such path" in done.last
+    assert space.state() == wanted
+
+
 def break_locks(space: Space) -> None:
     """What an operator does who cannot wait for the lease of a dead run."""
     for holder in space.run("unlock", "--space", "dev", "--json").json["holders"]:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -44,6 +45,7 @@ class World:
     protected: bool = True
     run_id: int = 7001
     attempts: dict[int, JSON] = field(default_factory=dict)
+    """Number to record; one without ``run_started_at`` has just begun."""
     approvals: list[JSON] = field(default_factory=list)
     teams: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
     """(organization, slug) to login to state."""
@@ -55,6 +57,10 @@ class World:
     rulesets: list[JSON] = field(default_factory=list)
     workflows: list[JSON] = field(default_factory=list)
     issues: list[JSON] = field(default_factory=list)
+    hidden_rows: int = 0
+    """How many rows of a list's first page are left out, though counted."""
+    cut_files_to: int | None = None
+    """How many bytes of a file are given, though its size is told."""
     faults: list[tuple[str, str, int]] = field(default_factory=list)
     """(pattern of paths, name of the fault, how many times; -1 for ever)."""
     requests: list[tuple[str, str, int]] = field(default_factory=list)
@@ -85,7 +91,7 @@ class World:
         self.files[self.heads[branch or self.default_branch], "action-matrix.yml"] = text.encode()
 
     def environment(self, name: str, *, reviewers: bool = True, branches: list[str] | None = None,
-                    prevent_self_review: bool = True) -> None:  # fmt: skip
+                    prevent_self_review: bool = True, admins_bypass: bool = False) -> None:  # fmt: skip
         """An environment; ``branches`` None: any branch may deploy to it."""
         rules: list[JSON] = []
         if reviewers:
@@ -100,6 +106,7 @@ class World:
             self.branch_policies[name] = [{"id": i, "name": b, "type": "branch"} for i, b in enumerate(branches)]
         self.environments[name] = {
             "id": 1, "name": name, "protection_rules": rules, "deployment_branch_policy": policy,
+            "can_admins_bypass": admins_bypass,
         }  # fmt: skip
 
     def approve(self, environment: str, login: str, state: str = "approved") -> None:
@@ -114,7 +121,8 @@ class World:
         self.faults += [(pattern, "none", skip), (pattern, name, -1)]
 
     def fault(self, pattern: str, name: str, times: int = -1) -> None:
-        """From now on paths that match ``pattern`` get ``name``: 500, 503, drop, slow, garbage, html, list, rate,
+        """From now on paths that match ``pattern`` get ``name``: 500, 503, drop, slow, garbage, html, list, empty,
+        deep, null, text, rate,
         rate-soon, secondary, redirect, forbidden, or a status as digits."""
         self.faults.append((pattern, name, times))
 
@@ -127,6 +135,7 @@ class _Refusal(Exception):  # noqa: N818
 class _Handler(BaseHTTPRequestHandler):
     world: World
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes: each answer would wait 40 ms between them
 
     def log_message(self, *_: Any) -> None:
         """Silence: tests look at ``World.requests``."""
@@ -198,8 +207,11 @@ class _Handler(BaseHTTPRequestHandler):
                     self.wfile.write(b" ")
             except OSError:
                 pass
-        elif name in ("garbage", "html", "list", "empty"):
-            text = {"garbage": b'{"state": "act', "html": b"<html>Unicorn!</html>", "list": b"[]", "empty": b"{}"}[name]
+        elif name in ("garbage", "html", "list", "empty", "deep", "null", "text"):
+            text = {
+                "garbage": b'{"state": "act', "html": b"<html>Unicorn!</html>", "list": b"[]", "empty": b"{}",
+                "deep": b'{"state": "active", "x": ' + b"[" * 100_000, "null": b"null", "text": b'"active"',
+            }[name]  # fmt: skip
             self._send(200, None, raw=text)
         elif name in ("rate", "rate-soon"):
             reset = int(time.time()) + (3600 if name == "rate" else 0)
@@ -266,14 +278,15 @@ def _contents(world: World, token: Token, names: list[str], query: dict[str, str
     data = _found(world.files.get((query.get("ref", ""), names[2])))
     return 200, {
         "type": "file", "encoding": "base64", "size": len(data), "path": names[2],
-        "content": base64.encodebytes(data).decode(),
+        "content": base64.encodebytes(data[: world.cut_files_to]).decode(),
     }  # fmt: skip
 
 
 def _attempt(world: World, token: Token, names: list[str], *_: Any) -> tuple[int, Any]:
     _ours(world, names)
     _need(token, "actions")
-    return 200, _found(world.attempts.get(int(names[3])) if int(names[2]) == world.run_id else None)
+    found = _found(world.attempts.get(int(names[3])) if int(names[2]) == world.run_id else None)
+    return 200, {"run_started_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")} | found
 
 
 def _approvals(world: World, token: Token, names: list[str], *_: Any) -> tuple[int, Any]:
@@ -320,7 +333,7 @@ def _policies(world: World, token: Token, names: list[str], *_: Any) -> tuple[in
     _need(token, "actions")
     _found(world.environments.get(names[2]))
     policies = world.branch_policies.get(names[2], [])
-    return 200, {"total_count": len(policies), "branch_policies": policies}
+    return 200, {"total_count": len(policies) + world.hidden_rows, "branch_policies": policies}
 
 
 def _environment_secrets(world: World, token: Token, names: list[str], *_: Any) -> tuple[int, Any]:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
+from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.errors import RefusedError
+from fac_backup.plain.text import one_line
 from fac_backup.policy.authorization import (
     Decision,
     Facts,
@@ -45,12 +47,14 @@ def admit(
 ) -> Admission:
     """Decide with fresh facts, just before anything is touched. Raises RefusedError with every check in its outcome.
 
-    ``made_by_this_run`` reads the backup's manifest, ``first_attempt`` the audit of the target; each is asked only
-    where it matters, the manifest only where all else has passed: nothing of it is read for somebody who is refused.
+    ``first_attempt`` reads the audit of the target, ``made_by_this_run`` the backup's manifest; each is asked only
+    where all else has passed: nothing in any bucket is read for somebody who is refused.
     """
     facts = _facts(wish, around, Stage.ACT)
     wanted = needs(wish, facts.run, around.matrix)
-    if wanted.first_attempt and first_attempt is not None:
+    hoped = FirstAttempt(wish.source, wish.target, wish.backup_id, failed=True)
+    best = replace(facts, first_attempt=hoped, made_by_this_run=True)
+    if wanted.first_attempt and first_attempt is not None and decide(best, around.matrix).allowed:
         facts = replace(facts, first_attempt=first_attempt())
     if wanted.made_by_this_run and made_by_this_run is not None:
         hopeful = decide(replace(facts, made_by_this_run=True), around.matrix)
@@ -62,6 +66,21 @@ def admit(
     if decision.mode == "outside":
         log.warning("Outside GitHub Actions no identity was checked: paths, confirmation and markers still hold")
     return Admission(decision, _rows(decision))
+
+
+def admit_unfinished(source: str, backup_id: str, target: str, around: Surroundings) -> None:
+    """Whether a journal may be taken at its word: it lies in a bucket, and may name no way that the matrix does not.
+
+    However its restore began, its path is listed, or it puts a pre-restore backup back. Raises RefusedError.
+    """
+    kind = BackupId.parse(backup_id).kind
+    if around.matrix.path(source, target) is None and not (source == target and around.matrix.may_undo(target, kind)):
+        raise RefusedError(
+            f"The unfinished restore goes from {one_line(source, 40)} to {target} by its journal, and the matrix lists "
+            "no such path",
+            state="Nothing of the backup was read and nothing was changed.",
+            next_step="Somebody may have written that journal: docs/operations.md, `exit code 7`.",
+        )
 
 
 def show(wish: Wish, around: Surroundings) -> Result:

@@ -93,7 +93,7 @@ def run(request: RestoreRequest, around: Surroundings) -> Result:
     target = opening.open_space(around, request.target)
     markers.require(target)
     unfinished = _unfinished(target, request)
-    chosen = restore_plan.choose(around, _what(request, unfinished), target)
+    chosen = restore_plan.choose(around, _what(request, unfinished, around), target)
     before_swap = _read_sql(request.before_swap_sql)
     if request.beside:
         return restore_database.beside_only(request, chosen, target, around, began)
@@ -350,12 +350,13 @@ def _still_unfinished(target: Opened, request: RestoreRequest, known: JournalEnt
     return now
 
 
-def _what(request: RestoreRequest, unfinished: JournalEntry | None) -> RestoreRequest:
+def _what(request: RestoreRequest, unfinished: JournalEntry | None, around: Surroundings) -> RestoreRequest:
     """The request, its source and id from the journal where an unfinished restore is resumed."""
     if not request.resume or unfinished is None:
         return request
-    source, backup_id = unfinished.data.get("source"), unfinished.data.get("backup_id")
-    return replace(request, source=str(source), backup_id=str(backup_id))
+    source, backup_id = str(unfinished.data.get("source")), str(unfinished.data.get("backup_id"))
+    gate.admit_unfinished(source, backup_id, request.target, around)
+    return replace(request, source=source, backup_id=backup_id)
 
 
 def _read_sql(name: str) -> str:

@@ -105,7 +105,7 @@ def needs(request: Request, run: Run, matrix: Matrix, stage: Stage = Stage.ACT) 
         record=run.inside_actions and case.guarded,
         membership_of=logins(run) if case.needs_person and who is not None and who.team is not None else (),
         environment=case.environment or None if case.needs_environment else None,
-        approvals=case.needs_person and act and who is not None and bool(who.environment),
+        approvals=case.needs_environment and act,
         first_attempt=case.mode == "finish" and act,
         made_by_this_run=request.operation == "restore" and case.mode in ("unattended", "finish") and act,
     )

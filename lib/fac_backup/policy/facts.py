@@ -110,7 +110,7 @@ class Environment:
     name: str
     required_reviewers: bool
     default_branch_only: bool
-    """Whether jobs of other branches and tags are kept out."""
+    """Whether jobs of other branches and tags are kept out, but for those that the matrix lets people start from."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,8 @@ class Facts:
     """Whether the manifest of the backup says that this very run (any attempt) made it; None: not known."""
     authorized_seconds_ago: float | None = None
     """Age of the job ``authorize``'s decision; None where there was no such job."""
+    started_seconds_ago: float | None = None
+    """Since when this attempt of the run waits or works, by GitHub's record; None: not known."""
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,21 @@ def _approval(facts: Facts, environment: str) -> Check:
     return Check(name, False, f"Nobody approved this run in {environment}: the job must name that environment")
 
 
+def check_approved(facts: Facts, environment: str) -> Check:
+    """Whether a reviewer let this run into ``environment``: a job that does not name it meets no reviewer at all.
+
+    Whether it may be the run's own author is GitHub's setting (prevent self-review). Of a re-run any attempt's counts,
+    since GitHub does not say of which attempt an approval is; the job of a re-run waits for its reviewer again.
+    """
+    name = "approval"
+    if isinstance(facts.approvals, Trouble):
+        return Check(name, False, f"The approvals of this run are not known: {facts.approvals}")
+    for review in facts.approvals:
+        if review.approved and review.environment.lower() == environment.lower():
+            return Check(name, True, f"{one_line(review.user, 60)} approved this run in {environment}")
+    return Check(name, False, f"Nobody approved this run in {environment}: the job must name that environment")
+
+
 def check_environment(facts: Facts, expected: str) -> Check:
     """Whether the environment that guards what people start exists and guards."""
     name = "environment"

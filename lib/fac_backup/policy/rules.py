@@ -12,7 +12,7 @@ from fac_backup.plain.text import one_line
 from fac_backup.plain.words import did_you_mean
 from fac_backup.policy.case import Case
 from fac_backup.policy.facts import Check, Stage, Trouble
-from fac_backup.policy.people import check_environment, check_people
+from fac_backup.policy.people import check_approved, check_environment, check_people
 
 MAX_AUTHORIZATION_AGE = 3600
 """Seconds. An older authorization is none."""
@@ -282,18 +282,33 @@ def people_may(case: Case) -> Iterator[Check]:
 
 
 def environment_guards(case: Case) -> Iterator[Check]:
-    """The environment of what people start has reviewers and is limited to the default branch."""
-    if case.needs_environment and case.environment:
-        yield check_environment(case.facts, case.environment)
+    """The environment of what people start has reviewers, is limited to the default branch, and let this run in."""
+    if not case.needs_environment or not case.environment:
+        return
+    yield check_environment(case.facts, case.environment)
+    # Where approvals are `who`, people_may has looked at them more closely.
+    approvals_are_who = case.matrix.who is not None and bool(case.matrix.who.environment)
+    if case.facts.stage is Stage.ACT and not approvals_are_who:
+        yield check_approved(case.facts, case.environment)
 
 
 def authorization_is_young(case: Case) -> Iterator[Check]:
-    """An authorization older than an hour is none."""
-    age = case.facts.authorized_seconds_ago
-    if age is None or not case.run.inside_actions or not case.guarded or case.facts.stage is Stage.AUTHORIZE:
+    """An authorization older than an hour is none. Where no job gave one, the hour of a manual run begins with it."""
+    if not case.run.inside_actions or not case.guarded or case.facts.stage is Stage.AUTHORIZE:
         return
-    young = math.isfinite(age) and -60 <= age <= MAX_AUTHORIZATION_AGE
-    yield Check("age", young, "The authorization is " + ("recent" if young else "older than an hour, or not yet made"))
+    age = case.facts.authorized_seconds_ago
+    if age is not None:
+        wrong = "The authorization is older than an hour, or not yet made"
+        young = _is_recent(age)
+        yield Check("age", young, "The authorization is recent" if young else wrong)
+    elif case.mode == "manual":
+        started = case.facts.started_seconds_ago
+        young = started is not None and _is_recent(started)
+        wrong = "It is not known when this run began" if started is None else "This run began more than an hour ago"
+        right = "This run began within the last hour"
+        yield Check(
+            "age", young, right if young else f"{wrong}: start a new one, as what was meant then may have changed"
+        )
 
 
 RULES: tuple[Callable[[Case], Iterator[Check]], ...] = (
@@ -314,6 +329,11 @@ RULES: tuple[Callable[[Case], Iterator[Check]], ...] = (
     environment_guards,
     authorization_is_young,
 )
+
+
+def _is_recent(age: float) -> bool:
+    """Whether it lies within the last hour; clocks may differ by a minute."""
+    return math.isfinite(age) and -60 <= age <= MAX_AUTHORIZATION_AGE
 
 
 def _matches(ref: str, patterns: tuple[str, ...]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import pwd
 import shutil
 import subprocess
 import zipfile
@@ -72,15 +73,16 @@ def test_only_what_the_program_may_know_is_passed_on(bootstrap: ModuleType) -> N
     hostile = dict.fromkeys(
         (*EMPTIED, "PATH", "PGHOST", "PGOPTIONS", "PGSERVICEFILE", "AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_CA_BUNDLE",
          "PYTHONBREAKPOINT", "PYTHONWARNINGS", "LD_DEBUG", "BASH_FUNC_x%%", "SHELLOPTS", "IFS", "BOTO_CONFIG",
-         "REQUESTS_CA_BUNDLE", "DYLD_INSERT_LIBRARIES", "PIP_TARGET", "PIP_CONFIG_FILE"),
+         "REQUESTS_CA_BUNDLE", "HOME", "VCAP_SERVICES", "VCAP_SERVICES_FILE_PATH", "PYTHONUTF8",
+         "DYLD_INSERT_LIBRARIES", "PIP_TARGET", "PIP_CONFIG_FILE"),
         "/evil",
     )  # fmt: skip
     wanted = {item.variable: "x" for item in INPUTS.values()} | {
-        "GITHUB_RUN_ID": "1", "RUNNER_TEMP": "/t", "AWS_ACCESS_KEY_ID": "k", "HTTPS_PROXY": "p", "HOME": "/h",
-        "ACTIONS_ID_TOKEN_REQUEST_URL": "u", "VCAP_SERVICES": "{}",
+        "GITHUB_RUN_ID": "1", "RUNNER_TEMP": "/t", "AWS_ACCESS_KEY_ID": "k", "HTTPS_PROXY": "p",
+        "ACTIONS_ID_TOKEN_REQUEST_URL": "u",
     }  # fmt: skip
     cleaned = bootstrap.cleaned(hostile | wanted)
-    assert cleaned == wanted | {"PATH": bootstrap.PATH, "PYTHONUTF8": "1"}
+    assert cleaned == wanted | {"PATH": bootstrap.PATH, "HOME": pwd.getpwuid(os.getuid()).pw_dir}
 
 
 def test_pip_is_told_no_secret(bootstrap: ModuleType) -> None:

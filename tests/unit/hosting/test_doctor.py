@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from fac_backup.hosting.github.api import GitHub
 from fac_backup.operations import doctor
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
@@ -72,7 +73,7 @@ def test_what_is_missing_and_matters_is_named_and_fails(
     world: World, look: Callable[..., Result], spoil: Callable[[World], object], sentence: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("fac_backup.hosting.github.api.time.sleep", lambda _: None)
+    monkeypatch.setitem(GitHub.__init__.__kwdefaults__, "sleep", lambda _: None)
     spoil(world)
     result = look()
     assert any(sentence in one for one in failed(result)), failed(result)

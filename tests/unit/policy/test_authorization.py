@@ -47,7 +47,10 @@ def recorded(run: Run) -> Record:
 
 
 def by_hand(request: Request = REQUEST, run: Run = RUN, **changes: object) -> Facts:
-    facts = Facts(request, run, record=recorded(run), memberships={"ann": Membership.MEMBER}, environment=GUARDED)
+    facts = Facts(
+        request, run, record=recorded(run), memberships={"ann": Membership.MEMBER}, environment=GUARDED,
+        approvals=(Approval(f"{request.target}-restore", "ann", True),), started_seconds_ago=90.0,
+    )  # fmt: skip
     return replace(facts, **changes)  # type: ignore[arg-type]
 
 
@@ -75,6 +78,8 @@ def test_a_members_restore_is_allowed_and_every_check_is_in_the_result():
         "who: actor",
         "who: triggering actor",
         "environment",
+        "approval",
+        "age",
     ]
     assert (decision.environment, decision.mode, decision.identity_checked) == ("preview-restore", "manual", True)
     assert not decision.unattended
@@ -84,7 +89,7 @@ def test_a_members_restore_is_allowed_and_every_check_is_in_the_result():
 def test_checks_that_pass_stand_beside_the_one_that_does_not():
     decision = decide(by_hand(replace(REQUEST, confirm="prewiev")), FAC)
     assert [check.name for check in decision.refusals] == ["confirm"]
-    assert len(decision.checks) == 13
+    assert len(decision.checks) == 15
 
 
 @pytest.mark.parametrize("answer", [answer for answer in Membership if answer is not Membership.MEMBER])
@@ -146,6 +151,7 @@ def test_a_difference_from_githubs_record_is_refused(change: dict[str, object]):
 def test_a_record_or_an_environment_that_cannot_be_read_is_refused(trouble: Trouble):
     assert list(why(by_hand(record=trouble))) == ["record"]
     assert list(why(by_hand(environment=trouble))) == ["environment"]
+    assert list(why(by_hand(approvals=trouble))) == ["approval"]
 
 
 @pytest.mark.parametrize(
@@ -158,6 +164,21 @@ def test_a_record_or_an_environment_that_cannot_be_read_is_refused(trouble: Trou
 )
 def test_an_environment_that_does_not_guard_is_refused(environment: Environment, expected: str):
     assert expected in why(by_hand(environment=environment))["environment"]
+
+
+@pytest.mark.parametrize(
+    "approvals",
+    [(), (Approval("preview", "bob", True),), (Approval("preview-restore", "bob", False),)],
+)
+def test_a_job_that_no_reviewer_let_into_its_environment_is_refused_whoever_started_it(approvals: object):
+    assert list(why(by_hand(approvals=approvals))) == ["approval"]
+    assert decide(by_hand(approvals=Trouble.NOT_ASKED, stage=Stage.AUTHORIZE), FAC).allowed
+
+
+def test_a_rejection_of_an_earlier_attempt_does_not_outlive_it():
+    run = replace(RUN, attempt=2)
+    reviews = (Approval("preview-restore", "bob", False), Approval("Preview-Restore", "bob", True))
+    assert not why(by_hand(run=run, approvals=reviews))
 
 
 @pytest.mark.parametrize("event", ["push", "pull_request_target", "workflow_run", "repository_dispatch", "issues", ""])
@@ -223,6 +244,15 @@ def test_an_authorization_older_than_an_hour_is_none(age: float | None, allowed:
     assert decide(by_hand(authorized_seconds_ago=age), FAC).allowed is allowed
     if bad is not None:
         assert list(why(by_hand(authorized_seconds_ago=bad))) == ["age"]
+
+
+@pytest.mark.parametrize("started", [None, 3601.0, 86400.0, -3600.0, float("nan"), float("inf")])
+def test_where_no_job_authorized_it_a_run_that_began_over_an_hour_ago_is_refused(started: float | None):
+    assert list(why(by_hand(started_seconds_ago=started))) == ["age"]
+    assert not why(by_hand(started_seconds_ago=started, authorized_seconds_ago=60.0))
+    # What a schedule began is finished whenever a member re-runs it: every fact is asked for anew then.
+    assert decide(again(started_seconds_ago=started), FAC).allowed
+    assert decide(unattended(started_seconds_ago=started), FAC).allowed
 
 
 # Unattended, and finished by hand.
@@ -483,7 +513,7 @@ def test_needs_names_what_a_restore_by_hand_rests_on():
         record=True,
         membership_of=("ann", "Bob"),
         environment="preview-restore",
-        approvals=False,
+        approvals=True,
         first_attempt=False,
         made_by_this_run=False,
     )
@@ -492,6 +522,7 @@ def test_needs_names_what_a_restore_by_hand_rests_on():
     assert needs(REQUEST, RUN, APPROVALS).approvals
     assert not needs(REQUEST, RUN, APPROVALS, Stage.AUTHORIZE).approvals
     assert needs(REFRESH, NIGHTLY, FAC) == Needs(True, (), None, False, False, True)
+    assert not needs(REQUEST, RUN, FAC, Stage.AUTHORIZE).approvals
     assert needs(REFRESH, AGAIN, FAC) == Needs(True, ("ann",), None, False, True, True)
     assert needs(REQUEST, Run(), FAC) == Needs(False, (), None, False, False, False)
 
@@ -550,5 +581,8 @@ def test_nobody_gets_in_by_asking_nothing_of_the_facts():
     # Each thing that `needs` names is one without which the answer is no.
     full = by_hand()
     assert decide(full, FAC).allowed
-    for missing in ({"record": Trouble.NOT_ASKED}, {"memberships": {}}, {"environment": Trouble.NOT_ASKED}):
+    for missing in (
+        {"record": Trouble.NOT_ASKED}, {"memberships": {}}, {"environment": Trouble.NOT_ASKED},
+        {"approvals": Trouble.NOT_ASKED}, {"started_seconds_ago": None},
+    ):  # fmt: skip
         assert not decide(replace(full, **missing), FAC).allowed  # type: ignore[arg-type]

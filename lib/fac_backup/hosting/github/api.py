@@ -131,7 +131,10 @@ class GitHub:
                 return Answer(Outcome.MALFORMED, answer.status)
             items += batch
             if len(batch) < 100:
-                return Answer(Outcome.OK, answer.status, items)
+                # A server that gives fewer a page than it was asked for would hide the rest.
+                total = answer.mapping().get("total_count")
+                whole = total is None or total == len(items)
+                return Answer(Outcome.OK, answer.status, items) if whole else Answer(Outcome.MALFORMED, answer.status)
         return Answer(Outcome.MALFORMED)
 
     def post(self, path: str, body: Mapping[str, Any]) -> Answer:
@@ -194,7 +197,7 @@ class GitHub:
         if status in (200, 201):
             try:
                 return Answer(Outcome.OK, status, json.loads(data)), None
-            except ValueError:
+            except (ValueError, RecursionError):  # the latter for an answer nested a thousand deep
                 return Answer(Outcome.MALFORMED, status), None
         if status in (403, 429) and (wait := self._limited(status, headers)) is not None:
             return Answer(Outcome.RATE_LIMITED, status), wait

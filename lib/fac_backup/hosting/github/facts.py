@@ -49,6 +49,7 @@ class _Recorded:
 
     record: plain.Record | Trouble
     bots: frozenset[str] = frozenset()
+    started: datetime | None = None
 
 
 def gather(
@@ -85,13 +86,14 @@ def gather(
             for login in wanted.membership_of
             if team is not None
         },
-        environment=_environment(run, wanted.environment, account.default_branch, github)
+        environment=_environment(run, wanted.environment, account.default_branch, matrix.refs.manual, github)
         if wanted.environment
         else Trouble.NOT_ASKED,
         approvals=_approvals(run, github) if wanted.approvals else Trouble.NOT_ASKED,
         first_attempt=first_attempt,
         made_by_this_run=made_by_this_run,
         authorized_seconds_ago=_age(env.get("FAC_BACKUP_AUTHORIZED_AT", ""), now),
+        started_seconds_ago=None if recorded.started is None else (now - recorded.started).total_seconds(),
     )
 
 
@@ -120,16 +122,17 @@ def _record(run: Run, github: GitHub) -> _Recorded:
         record = plain.Record(
             repository=_text(body["repository"], "full_name"),
             event=_text(body, "event"),
-            attempt=int(body["run_attempt"]),
+            attempt=_whole(body, "run_attempt"),
             actor=_text(body["actor"], "login"),
             triggering_actor=_text(body["triggering_actor"], "login"),
             head_branch=_text(body, "head_branch"),
         )
+        started = datetime.fromisoformat(_text(body, "run_started_at"))
+        if _whole(body, "id") != run.run_id or started.tzinfo is None:
+            return _Recorded(Trouble.MALFORMED)
     except (KeyError, TypeError, ValueError):
         return _Recorded(Trouble.MALFORMED)
-    if body.get("id") != run.run_id:
-        return _Recorded(Trouble.MALFORMED)
-    return _Recorded(record, frozenset(login.lower() for login, kind in people.items() if kind != "User"))
+    return _Recorded(record, frozenset(login.lower() for login, kind in people.items() if kind != "User"), started)
 
 
 def _membership(login: str, team: str, members: GitHub, bots: frozenset[str]) -> Membership:
@@ -150,7 +153,9 @@ def _membership(login: str, team: str, members: GitHub, bots: frozenset[str]) ->
     return _MEMBERSHIPS.get(answer.outcome, Membership.MALFORMED)
 
 
-def _environment(run: Run, name: str, branch: str, github: GitHub) -> plain.Environment | Trouble:
+def _environment(
+    run: Run, name: str, branch: str, also: tuple[str, ...], github: GitHub
+) -> plain.Environment | Trouble:
     answer = github.get(in_repository(run.repository, "environments", name))
     if not answer.ok:
         return _trouble(answer)
@@ -158,23 +163,33 @@ def _environment(run: Run, name: str, branch: str, github: GitHub) -> plain.Envi
     rules = body.get("protection_rules", [])
     if not isinstance(body.get("name"), str) or not isinstance(rules, list):
         return Trouble.MALFORMED
-    limited = limited_to(run, body, branch, github)
+    limited = _limited_to(run, body, ("branch", branch), {policy_of(ref) for ref in also}, github)
     if isinstance(limited, Trouble):
         return limited
     return plain.Environment(name=body["name"], required_reviewers=has_reviewers(body), default_branch_only=limited)
 
 
 def has_reviewers(environment: Mapping[str, Any]) -> bool:
-    """Whether an environment, as the API gives it, waits for a reviewer."""
+    """Whether an environment, as the API gives it, waits for a reviewer who exists: one of a deleted team is null."""
     rules = environment.get("protection_rules")
     return any(
-        isinstance(rule, dict) and rule.get("type") == "required_reviewers" and bool(rule.get("reviewers"))
+        isinstance(one, dict) and isinstance(one.get("reviewer"), dict)
         for rule in (rules if isinstance(rules, list) else [])
+        if isinstance(rule, dict) and rule.get("type") == "required_reviewers"
+        for one in (rule["reviewers"] if isinstance(rule.get("reviewers"), list) else [])
     )
 
 
-def limited_to(run: Run, environment: Mapping[str, Any], branch: str, github: GitHub) -> bool | Trouble:
-    """Whether exactly ``branch`` may deploy to an environment.
+def policy_of(ref: str) -> tuple[str, str]:
+    """A full ref or a pattern of refs as an environment's settings have it: type and name."""
+    _, kind, name = ref.split("/", 2)
+    return ("branch" if kind == "heads" else "tag", name)
+
+
+def _limited_to(
+    run: Run, environment: Mapping[str, Any], wanted: tuple[str, str], also: set[tuple[str, str]], github: GitHub
+) -> bool | Trouble:
+    """Whether ``wanted`` (type and name), and nothing else but what is in ``also``, may deploy to an environment.
 
     "Protected branches only" does not count: it lets every protected branch in, and every branch where none is
     protected (https://docs.github.com/actions/reference/workflows-and-actions/deployments-and-environments).
@@ -186,14 +201,19 @@ def limited_to(run: Run, environment: Mapping[str, Any], branch: str, github: Gi
     answer = github.pages(path, "branch_policies")
     if not answer.ok:
         return _trouble(answer)
-    found = [(one.get("type", "branch"), one.get("name")) for one in answer.body if isinstance(one, dict)]
-    return found == [("branch", branch)]
+    try:
+        found = {(_text({"type": "branch"} | one, "type"), _text(one, "name")) for one in answer.body}
+    except (KeyError, TypeError, ValueError):
+        return Trouble.MALFORMED
+    return wanted in found and found <= {wanted} | also
 
 
 def _approvals(run: Run, github: GitHub) -> tuple[plain.Approval, ...] | Trouble:
     answer = github.get(in_repository(run.repository, "actions", "runs", run.run_id, "approvals"))
     if not answer.ok:
         return _trouble(answer)
+    if not isinstance(answer.body, list):
+        return Trouble.MALFORMED
     found = []
     try:
         for review in answer.body:
@@ -228,6 +248,13 @@ def moment_text(moment: datetime) -> str:
 
 def _trouble(answer: Answer) -> Trouble:
     return _TROUBLES.get(answer.outcome, Trouble.MALFORMED)
+
+
+def _whole(mapping: Any, key: str) -> int:
+    value = mapping[key]
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(key)
+    return value
 
 
 def _text(mapping: Any, key: str) -> str:

@@ -60,9 +60,12 @@ def from_default_branch(run: Run, github: GitHub) -> Found:
     if body.get("type") != "file" or body.get("encoding") != "base64" or not isinstance(content, str):
         raise _unreadable(answer, FILE_NAME)
     try:
-        text = base64.b64decode(content).decode("utf-8")
+        data = base64.b64decode(content)
+        text = data.decode("utf-8")
     except (binascii.Error, ValueError):
         raise _unreadable(answer, FILE_NAME) from None
+    if len(data) != body.get("size"):
+        raise _unreadable(answer, FILE_NAME)
     return Found(load(text), f"{FILE_NAME} of {run.repository}, branch {branch}, commit {sha}", sha)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from fac_backup.plain.errors import UsageError
 
-_REPOSITORY = re.compile(r"[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}")
+_REPOSITORY = re.compile(r"(?!\.{1,2}/)[A-Za-z0-9_.-]{1,100}/(?!\.{1,2}$)[A-Za-z0-9_.-]{1,100}")
 _EVENT_LIMIT = 16 * 1024 * 1024  # GitHub delivers at most 25 MB; nothing we read needs that much
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fac_backup.hosting.github.api import Answer, GitHub, Outcome, at, in_repository
-from fac_backup.hosting.github.facts import has_reviewers
+from fac_backup.hosting.github.facts import has_reviewers, policy_of
 from fac_backup.policy.matrix import FILE_NAME, Matrix
 
 DATA_SECRETS = frozenset(
@@ -133,17 +133,13 @@ def _branches(settings: Settings, name: str, body: Mapping[str, Any], label: str
     if not answer.ok:
         return Finding(label, None, f"Which branches may deploy to {name} could not be read: {answer.reason}", url)
     found = {(str(one.get("type", "branch")), str(one.get("name"))) for one in answer.body if isinstance(one, dict)}
-    deployed = {_policy_of(ref) for ref in (() if manual else settings.matrix.refs.pre_deploy)}
-    extra = found - {("branch", settings.branch)} - deployed
+    refs = settings.matrix.refs
+    allowed = {policy_of(ref) for ref in (refs.manual if manual else refs.pre_deploy)}
+    extra = found - {("branch", settings.branch)} - allowed
     if extra or not found:
         shown = ", ".join(sorted(name for _, name in extra)) or "no branch at all"
         return Finding(label, False, f"{name} takes jobs of {shown}; it should take {settings.branch} alone", url)
     return Finding(label, True, f"{name} takes jobs of {', '.join(sorted(one for _, one in found))} alone", url)
-
-
-def _policy_of(ref: str) -> tuple[str, str]:
-    _, kind, name = ref.split("/", 2)
-    return ("branch" if kind == "heads" else "tag", name)
 
 
 def _secrets(settings: Settings) -> Iterator[Finding]:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.e2e.spaces import Space
-from tests.support.act import Act, Ran
+from tests.support.act import ROOT, Act, Ran
 from tests.support.github_api import World
+from tests.unit.hosting.world import MATRIX
 
 FORM = """\
 name: Restore
@@ -194,6 +195,25 @@ def test_production_pasted_into_anothers_environment_is_refused(restores: Restor
     assert "is marked as production" in ran.log()
     assert production.fingerprint() == was
     restores.nothing_happened()
+
+
+@pytest.mark.slow
+def test_the_example_of_a_deployment_complains_about_an_old_daily_and_stops_without_a_backup(
+    act: Act, world: World, api: str, spaces: dict[str, Space]
+) -> None:
+    world.matrix(MATRIX + "refs: {pre-deploy: ['refs/tags/v*']}\n")
+    act.workflow("deploy.yml", (ROOT / "examples/workflows/deploy.yml").read_text())
+    tag = {"GITHUB_REF": "refs/tags/v1.2", "GITHUB_REF_NAME": "v1.2", "GITHUB_REF_TYPE": "tag"}
+    # A deployment is started by whoever deploys, a member or not.
+    world.attempt(1, event="push", head_branch="v1.2", actor="mallory", triggering_actor="mallory")
+    for reachable in (True, False):
+        secrets = spaces["production"].secrets()
+        if not reachable:
+            secrets["DATABASE_URL"] = "postgres://app:app@127.0.0.1:1/app"
+        ran = act.run("deploy.yml", event="push", api=api, secrets=secrets, env=tag, actor="mallory")
+        assert ran.passed is reachable, ran.log()
+        assert ("To go back, restore production_" in ran.log()) is reachable
+        assert ("There is no daily backup of production" in ran.log()) is reachable
 
 
 def test_a_caller_with_a_job_of_its_own_can_switch_nothing_off_and_forge_nothing(restores: Restores) -> None:

@@ -40,6 +40,39 @@ def rerun_of(job: str, backup_id: str) -> str:
     return f"{head}jobs:\n" + re.sub(r"\$\{\{ needs\.\S+ \}\}", backup_id, block)
 
 
+SHARDS = """\
+name: In shards
+on: {schedule: [{cron: "17 4 * * *"}]}
+permissions: {}
+jobs:
+  backup-production:
+    permissions: {actions: read, contents: read}
+    uses: fac/backup-actions/.github/workflows/backup.yml@v1
+    with: {space: production, kind: daily, shards: 4}
+    secrets:
+  restore-staging:
+    needs: backup-production
+    permissions: {actions: read, contents: read}
+    uses: fac/backup-actions/.github/workflows/restore.yml@v1
+    with:
+      source: production
+      target: staging
+      backup-id: ${{ needs.backup-production.outputs.backup-id }}
+      shards: 4
+    secrets:
+"""
+
+
+def in_shards() -> str:
+    """``SHARDS`` with each space's secrets."""
+    parts = SHARDS.split("    secrets:\n")
+    for at, space in enumerate(("PRODUCTION", "STAGING")):
+        parts[at] += "    secrets:\n" + "".join(
+            f"      {name}: ${{{{ secrets.{space}_{name} }}}}\n" for name in SECRETS
+        )
+    return "".join(parts)
+
+
 def all_secrets(spaces: dict[str, Space]) -> dict[str, str]:
     return {key: value for space in spaces.values() for key, value in space.secrets(f"{space.name.upper()}_").items()}
 
@@ -122,3 +155,25 @@ def test_a_night_in_which_staging_fails_leaves_dev_done_and_a_member_finishes_it
         assert ran.passed is (login == "carol"), ran.log()
         assert staging.fingerprint() == expected
     assert dev.fingerprint() == before["dev"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_four_shards_copy_four_add_and_the_last_job_of_each_finishes(
+    act: Act, world: World, api: str, spaces: dict[str, Space]
+) -> None:
+    world.run_id = 7003
+    night(world)
+    production, staging = spaces["production"], spaces["staging"]
+    staging.fill("staging")
+    act.workflow("shards.yml", in_shards())
+    ran = act.run("shards.yml", event="schedule", api=api, secrets=all_secrets(spaces), actor="bob", run_id=7003)
+    assert ran.passed, ran.log()
+    shards = [f"Documents of {space}, shard {number}" for space in ("production", "staging") for number in range(1, 5)]
+    planned = ["Dump the database of production", "Check and plan the restore of staging"]
+    assert results(ran) == dict.fromkeys([*planned, *shards, "Back up production", "Restore staging"], "success")
+    assert staging.fingerprint() == production.fingerprint()
+    assert "is complete" in ran.summary("Back up production")
+    print(ran.summary())
+    for secret in all_secrets(spaces).values():
+        assert secret not in ran.log()

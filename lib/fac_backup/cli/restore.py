@@ -27,10 +27,14 @@ Examples:
 @option("--only", multiple=True, help="With --beside: only these tables (schema.table), without foreign keys.")
 @option("--before-swap-sql", type=click.Path(dir_okay=False), default="",
         help="SQL file to run in the new database before it is swapped in; its failure stops all.")  # fmt: skip
+@option("--shards", type=click.IntRange(1), default=1, hidden=True, help="Into how many the documents are split.")
+@option("--shard-stage", default="", hidden=True, help="With --shards: plan, add or finish (docs/scale.md).")
+@option("--shard", type=click.IntRange(1), default=None, hidden=True, help="With --shard-stage add: which, from 1.")
 @common
 def command(
     console: Console, source: str, target: str, backup_id: str, confirm: str, dry_run: bool, resume: bool,
     beside: str, only: tuple[str, ...], before_swap_sql: str,
+    shards: int, shard_stage: str, shard: int | None,
 ) -> None:  # fmt: skip
     """Replace the database and the documents of TARGET by a backup of SOURCE.
 
@@ -41,4 +45,10 @@ def command(
     from fac_backup.operations.restore import RestoreRequest
 
     request = RestoreRequest(source, target, backup_id, confirm, dry_run, resume, beside, only, before_swap_sql)
-    console.finish(run(request, around(console)))
+    if shards > 1 or shard_stage:
+        from fac_backup.operations import sharded, sharded_restore
+
+        sharding = sharded.Sharding(shard_stage, shards, shard or 0)
+        console.finish(sharded_restore.run(request, sharding, around(console)))
+    else:
+        console.finish(run(request, around(console)))

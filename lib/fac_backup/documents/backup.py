@@ -129,14 +129,18 @@ def backup_range(
     between: KeyRange,
     key: str,
     options: Options | None = None,
+    restored: Listing | None = None,
 ) -> Result:
-    """Back up a run of keys; the listing of this part is stored under ``key``. ``shards.join`` makes one of several."""
+    """Back up a run of keys; the listing of this part is stored under ``key``. ``shards.join`` makes one of several.
+
+    ``restored`` is the record of what a restore from this very store has just put there: the store has it already.
+    """
     options = options or Options()
     previous = _readable(previous)
     with closing(Ahead(documents(source.bucket, between))) as found:  # while the store is listed
         work = _Work(source, store, backup_id, Known(store, source.label), options)
-        with closing(work.transfer), closing(work.steps(found, previous, between)) as steps:
-            if previous is None or between != EVERYTHING:
+        with closing(work.transfer), closing(work.steps(found, previous, between, restored)) as steps:
+            if previous is None or restored is not None or between != EVERYTHING:
                 listing, uploaded = write(store, key, source.label, work.lines(steps))
             else:
                 listing, uploaded = _against(previous, work, steps, key)
@@ -221,14 +225,26 @@ class _Work:
         self.tally.add(done=1, size=step.size)
         self.options.progress(self.tally["done"], self.total, self.tally["copied_size"])
 
-    def steps(self, found: Iterable[ObjectInfo], previous: Listing | None, between: KeyRange) -> Generator[_Step]:
+    def steps(
+        self, found: Iterable[ObjectInfo], previous: Listing | None, between: KeyRange, restored: Listing | None
+    ) -> Generator[_Step]:
         """One step a document of the source, in key order; None for one that vanished, now or since the previous."""
         before: Iterable[tuple[bytes, Entry]] = ()
         if previous is not None:
             self.total = previous.count if between == EVERYTHING else None
             before = (pair for pair in previous.pairs() if pair[1].key in between)
+        if restored is not None:
+            before = self._either(before, restored)
         pairs = side_by_side(found, before, lambda found: found.key, lambda pair: pair[1].key)
         return in_order((self._step(*pair) for pair in pairs), self.options.jobs)
+
+    def _either(self, before: Iterable[tuple[bytes, Entry]], restored: Listing) -> Iterator[tuple[bytes, Entry]]:
+        """Of each key the line of the record, if the store has what it names, else that of the previous listing."""
+        for old, new in side_by_side(before, restored.pairs(), lambda pair: pair[1].key, lambda pair: pair[1].key):
+            if new is not None and self.known.has(new[1].object, new[1].size, new[1].expected_etag):
+                yield new
+            elif old is not None:
+                yield old
 
     def _step(self, found: ObjectInfo | None, before: tuple[bytes, Entry] | None) -> _Step | Task[_Step]:
         if found is None:

@@ -164,6 +164,15 @@ def finish(work: Restore, added: Added | None = None, record: Bucket | None = No
     return Plan(**counts)
 
 
+def recorded(work: Restore, added: Added) -> Iterator[bytes]:
+    """The lines of a record (``records``) of what the target has that is as listed; changes nothing. Where only a
+    description may differ, it asks. ``added`` is what ``add`` returned."""
+    with closing(_settled(work, added)) as changes:
+        for change in changes:
+            if change.action is Action.SAME and change.found is not None and change.entry is not None:
+                yield _as_found(change.entry, change.found).line()
+
+
 def compare(work: Restore, *, deep: bool = False) -> Plan:
     """What still differs, after all is done: ``Plan.equal`` says whether the target is what the listing says.
 

@@ -37,6 +37,11 @@ class Shards(Plain):
         """The key ranges: all keys, each once."""
         return tuple(KeyRange(*pair) for pair in zip(("", *self.cuts), (*self.cuts, None), strict=True))
 
+    def nth(self, shard: int) -> KeyRange | None:
+        """The keys of a shard, counted from 1; None where there are so few documents that nothing is left for it."""
+        ranges = self.ranges()
+        return ranges[shard - 1] if shard <= len(ranges) else None
+
     def to_json(self) -> bytes:
         """What is kept in the store."""
         return self.model_dump_json().encode()
@@ -73,9 +78,22 @@ def plan_of(source: Bucket | Listing, shards: int) -> Shards:
     return plan(keys, shards)
 
 
-def part_key(backup_id: str, label: str, shard: int) -> str:
+def part_key(backup_id: str, label: str, shard: int, what: str = "documents") -> str:
     """Where a shard's partial listing is kept below the space's prefix."""
-    return f"backups/{backup_id}/documents-{label}.part-{shard:04d}.jsonl.zst"
+    return f"backups/{backup_id}/{what}-{label}.part-{shard:04d}.jsonl.zst"
+
+
+def joined(store: Bucket, parts: Sequence[Documents]) -> Iterator[bytes]:
+    """The lines of partial listings of one label, given in the order of their ranges. Raises IntegrityError."""
+    if any(part.label != parts[0].label for part in parts):
+        raise IntegrityError("Partial listings of several labels cannot be joined")
+    last = ""
+    for part in parts:
+        for line, entry in Listing.of(store, part).pairs():
+            if entry.key <= last:
+                raise damaged("its shards overlap")
+            last = entry.key
+            yield line
 
 
 def join(store: Bucket, backup_id: str, parts: Sequence[Documents]) -> Documents:
@@ -85,20 +103,7 @@ def join(store: Bucket, backup_id: str, parts: Sequence[Documents]) -> Documents
     Raises IntegrityError if they are not what was written, or not in order.
     """
     label = parts[0].label
-    listings = [Listing.of(store, part) for part in parts]
-    if any(part.label != label for part in parts):
-        raise IntegrityError("Partial listings of several labels cannot be joined")
-
-    def lines() -> Iterator[bytes]:
-        last = ""
-        for listing in listings:
-            for line, entry in listing.pairs():
-                if entry.key <= last:
-                    raise damaged("its shards overlap")
-                last = entry.key
-                yield line
-
-    whole, _ = write(store, listing_key(backup_id, label), label, lines())
+    whole, _ = write(store, listing_key(backup_id, label), label, joined(store, parts))
     return Documents(
         label=label,
         listing=whole.key,

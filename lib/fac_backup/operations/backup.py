@@ -28,7 +28,7 @@ from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.errors import FailedError, UsageError
-from fac_backup.plain.manifest import Figures, Manifest
+from fac_backup.plain.manifest import Documents, Figures, Manifest
 from fac_backup.store.cuts import cut
 from fac_backup.store.locks import Lease
 
@@ -79,13 +79,20 @@ def _told(wanted: BackupRequest, reader: str) -> BackupRequest:
     return wanted if wanted.note or reader == engine.OURS else replace(wanted, note=f"made by {reader}")
 
 
-def take(opened: Opened, around: Surroundings, wanted: BackupRequest, lease: Lease, *, began: float) -> Manifest:
-    """Steps 4 to 7, for whoever holds the locks: also a restore that takes its ``pre-restore`` backup."""
+def take(
+    opened: Opened, around: Surroundings, wanted: BackupRequest, lease: Lease, *, began: float,
+    listed: tuple[Documents, ...] = (),
+) -> Manifest:  # fmt: skip
+    """Steps 4 to 7, for whoever holds the locks: also a restore that takes its ``pre-restore`` backup.
+
+    ``listed`` are listings newer than those of the newest backup, where a restore's shards have made some.
+    """
     store = opened.store
     backup_id = free_id(wanted, opened, around.clock(), around.who)
     log.info("Backing up %s as %s", wanted.space, backup_id)
     store.pieces.load_known()
-    previous = previous_of(opened)
+    newest = previous_of(opened)
+    previous = {part.label: part for part in (*(newest.documents if newest else ()), *listed)}
     with _Documents(opened, str(backup_id), previous, around) as documents:
         moment: list[datetime] = []
 
@@ -124,10 +131,10 @@ def take(opened: Opened, around: Surroundings, wanted: BackupRequest, lease: Lea
 class _Documents:
     """The documents of all labels, copied by a thread of their own beside the dump, from the snapshot on."""
 
-    def __init__(self, opened: Opened, backup_id: str, previous: Manifest | None, around: Surroundings) -> None:
+    def __init__(self, opened: Opened, backup_id: str, previous: dict[str, Documents], around: Surroundings) -> None:
         self._opened = opened
         self._backup_id = backup_id
-        self._previous = {part.label: part for part in previous.documents} if previous else {}
+        self._previous = previous
         self._around = around
         self._progress = around.progress()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="documents")

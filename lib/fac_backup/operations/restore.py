@@ -53,7 +53,7 @@ from fac_backup.plain.errors import (
     UsageError,
     told,
 )
-from fac_backup.plain.manifest import Manifest
+from fac_backup.plain.manifest import Documents, Manifest
 from fac_backup.policy.authorization import FirstAttempt, Trouble
 from fac_backup.store.locks import Lease
 from fac_backup.store.records import JournalEntry
@@ -71,6 +71,14 @@ serves, and people may have gone on with it: then a restore begins anew, with a 
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """What the shards of this very restore have left: their plan, and listings for the pre-restore backup."""
+
+    plan: str = ""
+    listed: tuple[Documents, ...] = ()
+
+
+@dataclass(frozen=True)
 class RestoreRequest:
     """What is asked for, to the letter as it came."""
 
@@ -85,13 +93,19 @@ class RestoreRequest:
     before_swap_sql: str = ""
 
 
-def run(request: RestoreRequest, around: Surroundings) -> Result:
-    """Carry out the steps above. Raises FacBackupError that says what state things are in."""
+def run(
+    request: RestoreRequest, around: Surroundings, prepare: Callable[[Opened], Prepared] | None = None
+) -> Result:  # fmt: skip
+    """Carry out the steps above. Raises FacBackupError that says what state things are in.
+
+    ``prepare`` is called once this run may do it and the markers are the target's (``sharded_restore``).
+    """
     began = time.monotonic()
-    _refuse_nonsense(request, around)
-    admission = _admit(request, around)
+    refuse_nonsense(request, around)
+    admission = admit(request, around)
     target = opening.open_space(around, request.target)
     markers.require(target)
+    prepared = prepare(target) if prepare is not None else Prepared()
     unfinished = _unfinished(target, request)
     chosen = restore_plan.choose(around, _what(request, unfinished, around), target)
     before_swap = _read_sql(request.before_swap_sql)
@@ -108,9 +122,9 @@ def run(request: RestoreRequest, around: Surroundings) -> Result:
         # Until now it may have been the journal of a restore that was running, and has ended since.
         unfinished = _still_unfinished(target, request, unfinished)
         stack.enter_context(_pinned(chosen, target, around))
-        for overtaken in stages.give_up_all(target.store):
-            log.warning("The backup %s, of which only some shards are copied, is given up", overtaken)
-        work = _Work(chosen, target, around, lease, ours, plan, before_swap)
+        for overtaken in stages.give_up_all(target.store, but=prepared.plan):
+            log.warning("%s, of which only some shards are done, is given up", overtaken)
+        work = _Work(chosen, target, around, lease, ours, plan, before_swap, prepared.listed)
         work.begin(unfinished, with_undo=admission.decision.pre_restore or plan.mode == "in-place")
         work.carry_out()
     return restore_plan.done(plan, chosen, target, work.undo, around, began, work.facts)
@@ -128,12 +142,14 @@ class _Work:
         ours: Lease,
         plan: RestorePlan,
         before_swap: str,
+        listed: tuple[Documents, ...] = (),
     ) -> None:
         self.chosen = chosen
         self.target = target
         self.around = around
         self.plan = plan
         self.before_swap = before_swap
+        self.listed = listed
         self.undo: Manifest | None = None
         self.facts: dict[str, Any] = {}
         self._leases = (lease, ours)
@@ -152,7 +168,9 @@ class _Work:
         elif with_undo:
             note = f"before the restore of {self.chosen.manifest.id}"
             wanted = backup.BackupRequest(self.target.space, "pre-restore", note)
-            self.undo = backup.take(self.target, self.around, wanted, self._leases[0], began=time.monotonic())
+            self.undo = backup.take(
+                self.target, self.around, wanted, self._leases[0], began=time.monotonic(), listed=self.listed
+            )
             log.info("The state before is kept as %s", self.undo.id)
         data: dict[str, Any] = {
             "source": self.chosen.manifest.space,
@@ -284,7 +302,8 @@ class _Work:
 # 1 ----------------------------------------------------------------------------------------------------------------
 
 
-def _refuse_nonsense(request: RestoreRequest, around: Surroundings) -> None:
+def refuse_nonsense(request: RestoreRequest, around: Surroundings) -> None:
+    """Raises UsageError for what contradicts itself, RefusedError where there is no matrix."""
     if not around.has_matrix:
         raise RefusedError(
             "A restore needs a matrix, and there is none",
@@ -299,7 +318,8 @@ def _refuse_nonsense(request: RestoreRequest, around: Surroundings) -> None:
         raise UsageError("--only goes with --beside", next_step="A space is restored as a whole, or not at all.")
 
 
-def _admit(request: RestoreRequest, around: Surroundings) -> gate.Admission:
+def admit(request: RestoreRequest, around: Surroundings) -> gate.Admission:
+    """Whether this run may do it, with fresh facts. Raises RefusedError."""
     wish = gate.Wish(
         "restore", source=request.source, target=request.target, backup_id=request.backup_id, confirm=request.confirm,
         resume=request.resume, dry_run=request.dry_run,
@@ -381,12 +401,12 @@ def _pinned(chosen: Chosen, target: Opened, around: Surroundings) -> Iterator[No
         yield
         return
     with store.pins.pinned(chosen.manifest.backup_id, by=around.who):
-        _wait_for_purge(store, around.clock)
+        wait_for_purge(store)
         store.catalog.read(chosen.manifest.backup_id)  # the purge may have been about to remove it
         yield
 
 
-def _wait_for_purge(store: Store, _clock: Callable[[], object]) -> None:
+def wait_for_purge(store: Store) -> None:
     """A purge that has read the pins before ours was there ends before we rely on the backup."""
     deadline = time.monotonic() + LOCK_WAIT
     while True:

@@ -10,7 +10,7 @@ from fac_backup.documents import records
 from fac_backup.documents import restore as document_restore
 from fac_backup.documents.listing import Listing
 from fac_backup.documents.options import Options
-from fac_backup.documents.source import ReadSource, Source
+from fac_backup.documents.source import EVERYTHING, KeyRange, ReadSource, Source
 from fac_backup.operations.opening import Opened
 from fac_backup.operations.restore_plan import Chosen
 from fac_backup.operations.surroundings import Surroundings
@@ -83,6 +83,7 @@ def work_for(
     around: Surroundings,
     task: Any = None,
     alive: Callable[[], None] = lambda: None,
+    between: KeyRange = EVERYTHING,
 ) -> document_restore.Restore:
     """One label's restore, with what is known of the target to save requests."""
     part = next((part for part in manifest.documents if part.label == source.label), None)
@@ -106,4 +107,5 @@ def work_for(
         own=manifest.space == target.space,
         last=records.load(target.bucket, source.label),
         options=Options(jobs=around.transfers, progress=progress, clock=around.clock),
+        between=between,
     )

@@ -44,6 +44,7 @@ from fac_backup.store.locks import Lease
 log = logging.getLogger(__name__)
 
 Stage = Literal["plan", "copy", "commit"]
+Leases = tuple[Lease, Lease]
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def run(request: BackupRequest, sharding: Sharding, around: Surroundings) -> Res
     opened = opening.open_space(around, wanted.space)
     markers.refuse_another_space(opened)
     opened.store.open_for_writing()
-    with _locked(opened, around) as lease:
+    with locked(opened, around) as (lease, _):
         if sharding.stage == "plan":
             return _plan(opened, around, wanted, sharding, began)
         named = BackupId.parse(wanted.backup_id)
@@ -95,13 +96,13 @@ def run(request: BackupRequest, sharding: Sharding, around: Surroundings) -> Res
 
 
 @contextmanager
-def _locked(opened: Opened, around: Surroundings) -> Iterator[Lease]:
-    """The locks of any backup."""
+def locked(opened: Opened, around: Surroundings, mode: Literal["shared", "exclusive"] = "shared") -> Iterator[Leases]:
+    """The locks of one stage: the store's, shared, and the space's."""
     locks, wait = opened.store.locks, around.patience(backup.LOCK_WAIT)
     with ExitStack() as stack:
-        lease = stack.enter_context(locks.acquire("store", "shared", wait=wait))
-        stack.enter_context(locks.acquire("space", "shared", wait=wait))
-        yield lease
+        store = stack.enter_context(locks.acquire("store", "shared", wait=wait))
+        space = stack.enter_context(locks.acquire("space", mode, wait=wait))
+        yield store, space
 
 
 # plan -------------------------------------------------------------------------------------------------------------
@@ -173,7 +174,7 @@ def _copy(opened: Opened, around: Surroundings, backup_id: BackupId, sharding: S
     previous = backup.previous_of(opened)
     results = []
     for source in opened.sources:
-        between = _range(plan, source.label, sharding.shard)
+        between = plan.documents[source.label].nth(sharding.shard)
         if between is not None:
             key = shards.part_key(plan.id, source.label, sharding.shard)
             results.append(_copy_range(opened, around, source, plan.id, previous, between, key))
@@ -218,18 +219,12 @@ def _checked(plan: Plan, opened: Opened, sharding: Sharding) -> Plan:
     return plan
 
 
-def _range(plan: Plan, label: str, shard: int) -> KeyRange | None:
-    """The keys of a shard; None where a label has so few documents that nothing is left for it."""
-    ranges = plan.documents[label].ranges()
-    return ranges[shard - 1] if shard <= len(ranges) else None
-
-
 def _done(opened: Opened, plan: Plan, shard: int) -> Part | None:
     """What a shard has left, if all of it is there."""
     part = stages.get(opened, stages.part_key(plan.id, shard), Part)
     if part is None:
         return None
-    wanted = {label for label in plan.documents if _range(plan, label, shard) is not None}
+    wanted = {label for label in plan.documents if plan.documents[label].nth(shard) is not None}
     if (part.id, part.shard) != (plan.id, shard) or {one.label for one in part.documents} != wanted:
         raise IntegrityError(f"What shard {shard} of {plan.id} left is another's")
     return part
@@ -334,4 +329,12 @@ def _look_once_more(opened: Opened, around: Surroundings, plan: Plan, whole: tup
 
 def _data(plan: Plan, stage: Stage) -> dict[str, Any]:
     named = BackupId.parse(plan.id)
-    return {"backup_id": plan.id, "space": named.space, "kind": named.kind, "stage": stage, "shards": plan.shards}
+    return {
+        "backup_id": plan.id, "space": named.space, "kind": named.kind, "stage": stage, "shards": plan.shards,
+        "shard_list": numbers(plan.shards),
+    }  # fmt: skip
+
+
+def numbers(shards: int) -> list[int]:
+    """The shards' numbers: what a workflow's matrix is made of."""
+    return list(range(1, shards + 1))

@@ -8,6 +8,7 @@ have the last job sign what is not ours.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Annotated, Literal, TypeVar
 
@@ -17,13 +18,16 @@ from fac_backup.documents.shards import Shards
 from fac_backup.operations.opening import Opened
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.backup_id import BackupId
-from fac_backup.plain.errors import FailedError, IntegrityError, RefusedError
-from fac_backup.plain.manifest import Bytes, Database, Documents, Name, Plain, Run, Sha256
+from fac_backup.plain.errors import FailedError, IntegrityError, RefusedError, UsageError
+from fac_backup.plain.manifest import Bytes, Database, Documents, Name, Plain, Run
+from fac_backup.plain.text import plural
 from fac_backup.store import layout
 from fac_backup.store.bucket import NotFoundError
 from fac_backup.store.records import dump, parse
 from fac_backup.store.signing import TrustedKeys
 from fac_backup.store.store import Store
+
+log = logging.getLogger(__name__)
 
 MOST = 64
 """Shards: each holds the store's shared lock, and a lock's holders all renew one object."""
@@ -64,22 +68,35 @@ class Part(Plain):
     uploaded: Bytes
 
 
+class Adding(Plain):
+    """What stage ``plan`` of a restore leaves in the target's store: where the documents are split."""
+
+    stage: Literal["adding"] = "adding"
+    id: str
+    """An id of the target's, of kind ``pre-restore``: the folder of all that this restore's stages leave."""
+    backup_id: str
+    """What is restored."""
+    shards: Number
+    undo: bool
+    """Whether the last stage takes a pre-restore backup, for which each shard stores what the target has."""
+    run: Run
+    documents: dict[Name, Shards]
+
+
 class Added(Plain):
-    """What shard ``shard`` of a restore has added to the target: where each label's array of proofs lies."""
+    """What shard ``shard`` of a restore has done in its ranges."""
 
     stage: Literal["added"] = "added"
     id: str
-    target: Name
-    run: str
-    """Address of the run that added it; empty outside GitHub Actions."""
     shard: Number
-    shards: Number
-    proofs: dict[Name, Sha256]
-    finished: bool
-    """False: the job failed half-way, and these are what it had added."""
+    added: Annotated[int, Field(ge=0)]
+    records: tuple[Documents, ...]
+    """What the target has now that is as in the backup, one record a label (``documents.records``)."""
+    kept: tuple[Documents, ...]
+    """What the target has now and its store too, one partial listing a label; empty without an undo."""
 
 
-Record = TypeVar("Record", Plan, Part, Added)
+Record = TypeVar("Record", Plan, Part, Adding, Added)
 
 
 def plan_key(backup_id: str) -> str:
@@ -92,12 +109,7 @@ def part_key(backup_id: str, shard: int) -> str:
     return f"{layout.BACKUPS}{backup_id}/part-{shard:04d}.json"
 
 
-def added_key(backup_id: str, target: str, shard: int) -> str:
-    """Where a shard says what it has added to the target."""
-    return f"{layout.BACKUPS}{backup_id}/added-{target}-{shard:04d}.json"
-
-
-def put(opened: Opened, key: str, record: Plan | Part | Added) -> None:
+def put(opened: Opened, key: str, record: Plan | Part | Adding | Added) -> None:
     """Leave a record: its PUT is the end of the stage that writes it."""
     data = dump(record)
     if opened.signer is not None:
@@ -145,6 +157,31 @@ def plan_of(opened: Opened, around: Surroundings, backup_id: BackupId) -> Plan:
     return plan
 
 
+def adding_of(target: Opened, around: Surroundings, backup_id: str, shards: int) -> Adding:
+    """The plan of a restore of ``backup_id`` that this very run has begun and that nothing has overtaken; keeps it for
+    another day. Call it under the target's locks. Raises FailedError if it was given up or has run out."""
+    for named in under_way(target.store.pins.active(), target.store.catalog.ids()):
+        if named.kind != "pre-restore":
+            continue
+        plan = get(target, plan_key(str(named)), Adding)
+        if plan is None or (plan.id, plan.backup_id, plan.run.url) != (str(named), backup_id, around.run.url):
+            continue
+        if plan.shards != shards or set(plan.documents) != {source.label for source in target.sources}:
+            labels = ", ".join(plan.documents) or "nothing"
+            raise UsageError(
+                f"The restore was planned for {plural(plan.shards, 'shard')} of {labels}",
+                next_step="Give every job of a run the same --shards and the same documents.",
+            )
+        keep(target.store, around, named)
+        return plan
+    raise FailedError(
+        f"This run has no plan of a restore of {backup_id} into {target.space} any more: another restore has replaced "
+        f"{target.space} since, or it is older than a day",
+        state="This job changed nothing. Documents that shards have added are there; nothing refers to them.",
+        next_step="Start the restore again as a whole (`Re-run all jobs`): what was added is found again.",
+    )
+
+
 def keep(store: Store, around: Surroundings, backup_id: BackupId) -> None:
     """Let no purge sweep, for a day from now, what the backup under way has copied or counts on."""
     store.pins.put(backup_id, by=around.who, seconds=PIN_SECONDS, token=PIN)
@@ -153,7 +190,8 @@ def keep(store: Store, around: Surroundings, backup_id: BackupId) -> None:
 def forget(store: Store, backup_id: BackupId) -> None:
     """The backup is complete, or given up: remove what its stages left for each other."""
     folder = f"{layout.BACKUPS}{backup_id}/"
-    left = [found.key for found in store.bucket.list(folder) if _is_ours(found.key.removeprefix(folder))]
+    everything = backup_id.kind == "pre-restore"  # a folder of a restore's stages: no backup gets this id
+    left = [found.key for found in store.bucket.list(folder) if everything or _is_ours(found.key.removeprefix(folder))]
     store.bucket.delete_many(sorted(left, reverse=True))  # the plan first: without it the rest means nothing
     store.pins.remove(backup_id, PIN)
 
@@ -167,12 +205,22 @@ def under_way(pinned: Iterable[BackupId], complete: Iterable[BackupId]) -> list[
     return sorted(set(pinned).difference(complete))
 
 
-def give_up_all(store: Store) -> list[BackupId]:
-    """Before a restore changes the space: what is copied from now on is not what a planned backup's database refers to.
+def give_up_restores(store: Store) -> None:
+    """Before a restore is planned: an earlier one of which the last stage never came. As ``give_up_all``."""
+    for backup_id in under_way(store.pins.active(), store.catalog.ids()):
+        if backup_id.kind == "pre-restore":
+            log.warning("A restore of which only some shards are done is given up")
+            forget(store, backup_id)
 
-    Call it under the space's exclusive lock: no stage is at work then, and the next one finds no plan.
+
+def give_up_all(store: Store, but: str = "") -> list[BackupId]:
+    """Before a restore changes the space: what is copied from now on is not what a planned backup's database refers to,
+    and what another restore's shards have added is not what is there then.
+
+    Call it under the space's exclusive lock: no stage is at work then, and the next one finds no plan. ``but`` is the
+    plan of the restore that calls.
     """
-    found = under_way(store.pins.active(), store.catalog.ids())
+    found = [one for one in under_way(store.pins.active(), store.catalog.ids()) if str(one) != but]
     for backup_id in found:
         forget(store, backup_id)
     return found

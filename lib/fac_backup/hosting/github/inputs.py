@@ -105,14 +105,14 @@ ACTIONS: dict[str, Action] = {
         "Back up a space's PostgreSQL database and S3 documents, both of one moment.",
         "archive",
         ("space", "kind", "note", "backup-id", "engine", "archives", *_PLACES, "signing-key", *_CLOUD, *_TASK, *_SHARDS, "jobs", *_TOKENS),
-        ("result", "exit-code", "backup-id", "database-bytes", "documents-count", "documents-bytes", "uploaded-bytes", "duration-seconds", "age-seconds"),
+        ("result", "exit-code", "backup-id", "shard-list", "database-bytes", "documents-count", "documents-bytes", "uploaded-bytes", "duration-seconds", "age-seconds"),
     ),
     "restore": Action(
         "Restore",
         "Replace a space's database and documents by a backup, if the matrix and GitHub say that this run may.",
         "rotate-ccw",
-        ("source", "target", "backup-id", "confirm", "resume", "authorized-at", *_PLACES, *_SOURCE, "signing-key", *_CLOUD, *_SOURCE_CLOUD, *_TASK, "restart", "jobs", *_TOKENS),
-        ("result", "exit-code", "backup-id", "undo-id", "database-bytes", "documents-count", "documents-bytes", "uploaded-bytes", "duration-seconds", "age-seconds"),
+        ("source", "target", "backup-id", "confirm", "resume", "authorized-at", *_PLACES, *_SOURCE, "signing-key", *_CLOUD, *_SOURCE_CLOUD, *_TASK, "restart", *_SHARDS, "jobs", *_TOKENS),
+        ("result", "exit-code", "backup-id", "undo-id", "shard-list", "database-bytes", "documents-count", "documents-bytes", "uploaded-bytes", "duration-seconds", "age-seconds"),
     ),
     "purge": Action(
         "Purge",
@@ -156,6 +156,7 @@ OPTIONAL_IN: dict[str, tuple[str, ...]] = {"authorize": ("source", "target"), "v
 
 OUTPUTS: dict[str, str] = {
     "result": "The whole result as one JSON document; also of a refusal or a failure.",
+    "shard-list": "The shards' numbers as a JSON array, for a workflow's `strategy.matrix`; empty without `shards`.",
     "exit-code": "0 done, 1 failed, 2 wrong usage, 3 refused, 4 no such backup, 5 damaged, 6 locked, 7 act now.",
     "backup-id": "The backup that was made, restored, verified, or is the newest of the list.",
     "undo-id": "The pre-restore backup of the target: restore it to undo this restore.",

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fac_backup.documents import known
 from fac_backup.documents.known import Known
 from fac_backup.documents.merge import side_by_side
 from fac_backup.documents.shards import Shards, plan
@@ -76,24 +77,29 @@ class Lister:
     def __init__(self, *found: ObjectInfo) -> None:
         self.found = found
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        return iter(sorted(self.found, key=lambda one: one.key))
+    def list(self, prefix: str, *, start_after: str = "") -> Iterator[ObjectInfo]:
+        below = [one for one in self.found if one.key.startswith(prefix) and one.key > start_after]
+        return iter(sorted(below, key=lambda one: one.key))
 
 
-def test_known_tells_an_object_by_name_size_and_etag() -> None:
+@pytest.mark.parametrize("few", [1, 2, 4, 5, 6, 7, known.FEW])
+def test_known_tells_an_object_by_name_size_and_etag_however_the_store_is_listed(
+    few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known, "FEW", few)
     moment = datetime(2026, 11, 22, tzinfo=UTC)
     names = [f"{number:064x}" for number in (1, 2, 1 << 255)] + ["ab" * 32]
     odd = ["documents/uploads/xx/short", "documents/uploads/00/" + "g" * 64, f"documents/uploads/ff/{names[0]}"]
     keys = [f"documents/uploads/{name[:2]}/{name}" for name in names]
-    known: Any = Known(Lister(*(ObjectInfo(key, 5, '"e"', moment) for key in [*keys, *odd])), "uploads")  # type: ignore[arg-type]
-    assert len(known) == 4
+    there: Any = Known(Lister(*(ObjectInfo(key, 5, '"e"', moment) for key in [*keys, *odd])), "uploads")  # type: ignore[arg-type]
+    assert len(there) == 4
     for name in names:
-        assert known.has(name, 5, "e")
-        assert not known.has(name, 6, "e")
-        assert not known.has(name, 5, "f")
-        assert known.written(name) == moment
-    assert not known.holds("cd" * 32)
-    assert known.written("cd" * 32) is None
+        assert there.has(name, 5, "e")
+        assert not there.has(name, 6, "e")
+        assert not there.has(name, 5, "f")
+        assert there.written(name) == moment
+    assert not there.holds("cd" * 32)
+    assert there.written("cd" * 32) is None
 
 
 @given(st.sets(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6)), st.integers(1, 9))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from tests.e2e.spaces import Space
 from tests.support.act import ROOT, Act, Ran
 from tests.support.github_api import World
-from tests.unit.hosting.world import MATRIX
+from tests.unit.hosting.world import MATRIX, Asked
 
 FORM = """\
 name: Restore
@@ -195,6 +196,30 @@ def test_production_pasted_into_anothers_environment_is_refused(restores: Restor
     assert "is marked as production" in ran.log()
     assert production.fingerprint() == was
     restores.nothing_happened()
+
+
+@pytest.mark.parametrize(
+    ("attempt", "login", "reason"),
+    [(1, "bob", "Another run made this backup"), (2, "carol", "this one was not made by this run")],
+)
+def test_a_scheduled_run_restores_no_backup_of_another_run(
+    world: World, api: str, spaces: dict[str, Space], tmp_path: Path, attempt: int, login: str, reason: str
+) -> None:
+    # Against the Python step, with real servers behind it: who made the backup stands in its manifest.
+    made = str(spaces["production"].fac_backup("backup", "--space", "production", "--kind", "manual")["backup_id"])
+    world.attempt(attempt, event="schedule", actor="bob", triggering_actor=login)
+    staging = spaces["staging"]
+    before, stored = staging.fingerprint(), staging.stored()
+    asked = Asked(
+        api, source="production", target="staging", backup_id=made, confirm="", authorized_at="",
+        event="schedule", actor="bob", triggering_actor=login, attempt=attempt,
+    )  # fmt: skip
+    places = {name.lower().replace("_", "-"): value for name, value in staging.secrets().items()}
+    ran = asked.step(tmp_path, places)
+    assert ran.code == 3, ran.log
+    assert reason in ran.reasons()
+    assert staging.fingerprint() == before
+    assert staging.stored() == stored
 
 
 @pytest.mark.slow

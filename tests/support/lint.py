@@ -1,13 +1,19 @@
-"""actionlint over workflows, with what it is too old to know left out."""
+"""What `make lint` says about workflows, actions and examples: zizmor (pedantic), actionlint, their JSON schemas.
+
+Exceptions from zizmor stand where they apply, each with its reason (`grep -rn "zizmor: ignore"`), but for the one in
+`.github/zizmor.yml`; actionlint's are `TOO_NEW`; from the schemas there are none.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 SUPPORT = Path(__file__).parent
 ROOT = SUPPORT.parents[1]
+BIN = Path(sys.executable).parent
 
 TOO_NEW = (
     'specifying action "$/',  # references into the same repository, GitHub changelog of 2026-07-30
@@ -41,7 +47,44 @@ def workflows() -> list[Path]:
     return sorted([*(ROOT / ".github/workflows").glob("*.yml"), *(ROOT / "examples/workflows").glob("*.yml")])
 
 
+def actions() -> list[Path]:
+    """The composite actions and their aliases."""
+    return sorted([*ROOT.glob("actions/*/action.yml"), *ROOT.glob("*/action.yml")])
+
+
+def zizmor() -> list[str]:
+    """What zizmor finds, if it finds anything."""
+    folders = [".github", "actions", "examples", *sorted({path.parent.name for path in ROOT.glob("*/action.yml")})]
+    return _said("zizmor", "--pedantic", "--offline", "--no-progress", "--quiet", *folders)
+
+
+SCHEMAS = {
+    "vendor.github-workflows": workflows,
+    "vendor.github-actions": actions,
+    "vendor.dependabot": lambda: [ROOT / ".github/dependabot.yml"],
+}
+"""check-jsonschema's own copies of the schemas, and the files that must fit them."""
+
+
+def schema(name: str) -> list[str]:
+    """What does not fit one of ``SCHEMAS``."""
+    return _said("check-jsonschema", "--builtin-schema", name, *map(str, SCHEMAS[name]()))
+
+
+def _said(program: str, *arguments: str) -> list[str]:
+    done = subprocess.run([BIN / program, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    return [] if done.returncode == 0 else (done.stdout + done.stderr).splitlines() or [f"{program} failed"]
+
+
+def main() -> int:
+    """Run all three; one line for each that is clean, all that it says otherwise. Returns the exit code."""
+    files = f"{len(workflows())} workflows and {len(actions())} actions"
+    found = {"zizmor": zizmor(), "actionlint": actionlint(workflows())}
+    found |= {"check-jsonschema": [line for name in SCHEMAS for line in schema(name)]}
+    for tool, lines in found.items():
+        print("\n".join(lines) or f"{tool}: {files if tool != 'actionlint' else f'{len(workflows())} workflows'} clean")
+    return 1 if any(found.values()) else 0
+
+
 if __name__ == "__main__":
-    found = actionlint(workflows())
-    print("\n".join(found) or f"actionlint: {len(workflows())} workflows are clean")
-    raise SystemExit(1 if found else 0)
+    sys.exit(main())

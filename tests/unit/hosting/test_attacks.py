@@ -251,6 +251,11 @@ def test_case_and_white_space_tricks_name_no_space(url: str, trick: str) -> None
     assert "confirm" in Asked(url, confirm=trick).refused()
 
 
+@pytest.mark.parametrize("confirm", ["", "yes", "true", "dev", "production", "preview-restore", "preview preview"])
+def test_a_wrong_confirmation_is_refused(url: str, confirm: str) -> None:
+    assert "confirm" in Asked(url, confirm=confirm).refused()
+
+
 @pytest.mark.parametrize(
     "backup_id",
     [

@@ -22,7 +22,7 @@ REVIEW = {"type": "pull_request", "parameters": {"required_approving_review_coun
 def world() -> World:
     world = consumer()
     world.tokens["admin"] = Token(permissions={"metadata", "actions", "contents", "secrets"}, orgs={"octo"})
-    world.files["a" * 40, ".github/CODEOWNERS"] = b"/action-matrix.yml @octo/admins\n"
+    world.files["a" * 40, ".github/CODEOWNERS"] = b"/action-matrix.yml @octo/admins\n/.github/ @octo/admins\n"
     world.rulesets = [{"target": "tag", "enforcement": "active", "rules": [REVIEW]}]
     return world
 
@@ -86,6 +86,7 @@ def test_what_is_missing_and_matters_is_named_and_fails(
     [
         (lambda w: w.files.pop(("a" * 40, ".github/CODEOWNERS")), "No CODEOWNERS"),
         (lambda w: w.environment("dev-restore", branches=["main"], prevent_self_review=False), "Prevent self-review"),
+        (lambda w: w.environment("dev-restore", branches=["main"], admins_bypass=True), "Allow administrators"),
         (lambda w: w.environment("dev", branches=["main"]), "no unattended run passes"),
         (lambda w: w.tokens["admin"].permissions.discard("secrets"), "look there yourself"),
     ],
@@ -97,6 +98,25 @@ def test_what_is_missing_and_matters_less_is_a_warning(
     result = look()
     assert result.exit_code == 0, failed(result)
     assert any(sentence in one for one in result.outcome.warnings), result.outcome.warnings
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("* @octo/admins\n", ""),
+        ("# nobody\n/action-matrix.yml @octo/admins # the policy\n.github/ @octo/admins\n", ""),
+        ("/action-matrix.yml\n", "nobody for action-matrix.yml and .github/workflows/"),
+        ("/action-matrix.yml @octo/admins\n", "nobody for .github/workflows/"),
+        ("* @octo/admins\n/action-matrix.yml\n", "nobody for action-matrix.yml"),
+        ("/docs/action-matrix.yml @octo/admins\n/.github/ @octo/admins\n", "nobody for action-matrix.yml"),
+    ],
+)
+def test_code_owners_are_who_the_last_line_that_fits_names(
+    world: World, look: Callable[..., Result], text: str, sentence: str
+) -> None:
+    world.files["a" * 40, ".github/CODEOWNERS"] = text.encode()
+    warnings = [one for one in look().outcome.warnings if "CODEOWNERS" in one]
+    assert warnings == ([f".github/CODEOWNERS names {sentence}"] if sentence else [])
 
 
 def test_self_review_matters_where_approvals_stand_for_people(world: World, look: Callable[..., Result]) -> None:

@@ -114,7 +114,7 @@ class Asked:
     def refused(self, code: int = 3) -> str:
         """Run the Python step, see that it touches nothing and says why, and give the reasons of its summary."""
         with Wire() as wire, TemporaryDirectory() as folder:
-            ran = self.step(Path(folder), wire.port)
+            ran = self.step(Path(folder), wire.places())
         assert ran.code == code, ran.log
         assert wire.connections == 0, "database or buckets were asked for something"
         assert "Traceback" not in ran.log
@@ -126,21 +126,14 @@ class Asked:
         assert ran.reasons(), ran.summary
         return ran.reasons()
 
-    def step(self, folder: Path, port: int) -> Stepped:
-        """Run the Python step of the action; database and buckets are at ``port``."""
+    def step(self, folder: Path, places: dict[str, str]) -> Stepped:
+        """Run the Python step of the action; ``places`` are its inputs for database and buckets."""
         action = "authorize" if self.stage is Stage.AUTHORIZE else self.operation
-        credentials = {
-            "access_key_id": "AKIAK",
-            "secret_access_key": SECRETS[1],
-            "endpoint": f"http://127.0.0.1:{port}",
-        }
-        given = {
+        given = places | {
             "operation": self.operation, "space": self.space, "source": self.source, "target": self.target,
             "kind": self.kind, "backup-id": self.backup_id, "confirm": self.confirm,
-            "dry-run": str(self.dry_run).lower(), "database-url": f"postgres://app:{SECRETS[0]}@127.0.0.1:{port}/app",
-            "bucket": "s3://backups", "bucket-credentials": json.dumps(credentials),
+            "dry-run": str(self.dry_run).lower(),
             "github-token": self.token, "members-token": self.members, "authorized-at": self.authorized_at,
-            "documents": "private=s3://documents", "documents-credentials": json.dumps(credentials),
         }  # fmt: skip
         block = {name: "" if "${{" in value else value for name, value in environment_of(action).items()}
         block |= {INPUTS[name].variable: value for name, value in given.items() if name in ACTIONS[action].inputs}
@@ -228,6 +221,16 @@ class Wire:
         self._thread = threading.Thread(target=self._count, daemon=True)
         self._thread.start()
         return self
+
+    def places(self) -> dict[str, str]:
+        """Inputs of an action by which database and buckets are here."""
+        endpoint = f"http://127.0.0.1:{self.port}"
+        binding = json.dumps({"access_key_id": "AKIAK", "secret_access_key": SECRETS[1], "endpoint": endpoint})
+        return {
+            "database-url": f"postgres://app:{SECRETS[0]}@127.0.0.1:{self.port}/app",
+            "bucket": "s3://backups", "bucket-credentials": binding,
+            "documents": "private=s3://documents", "documents-credentials": binding,
+        }  # fmt: skip
 
     def _count(self) -> None:
         while True:

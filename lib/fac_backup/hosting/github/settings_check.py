@@ -5,6 +5,7 @@ Each finding says what is missing, why it matters, and where it is set.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -104,6 +105,7 @@ def _environment(settings: Settings, name: str, manual: bool) -> Iterator[Findin
         yield Finding(label, reviewers, f"{name} {'waits for a reviewer' if reviewers else wrong}", url)
         if reviewers:
             yield _self_review(settings, name, body, label, url)
+            yield _bypass(name, body, label, url)
     elif reviewers:
         yield Finding(
             label, False, f"{name} waits for a reviewer, so that no unattended run passes", url, matters=False
@@ -119,6 +121,12 @@ def _self_review(settings: Settings, name: str, body: Mapping[str, Any], label: 
     matters = who is not None and bool(who.environment)
     wrong = "lets whoever starts a run approve it: set 'Prevent self-review'"
     return Finding(label, prevented, f"{name} {'prevents self-review' if prevented else wrong}", url, matters=matters)
+
+
+def _bypass(name: str, body: Mapping[str, Any], label: str, url: str) -> Finding:
+    kept = body.get("can_admins_bypass") is False
+    wrong = "lets administrators pass by its reviewers: clear 'Allow administrators to bypass'"
+    return Finding(label, kept, f"{name} {'holds for administrators too' if kept else wrong}", url, matters=False)
 
 
 def _branches(settings: Settings, name: str, body: Mapping[str, Any], label: str, url: str, *, manual: bool) -> Finding:
@@ -162,12 +170,7 @@ def _default_branch(settings: Settings) -> Iterator[Finding]:
         reason = rules.reason or branch.reason or "GitHub's answer could not be understood"
         yield Finding("default branch", None, f"The rules of {settings.branch} could not be read: {reason}", url)
         return
-    reviewed = any(
-        isinstance(rule, dict)
-        and rule.get("type") == "pull_request"
-        and int((rule.get("parameters") or {}).get("required_approving_review_count") or 0) >= 1
-        for rule in rules.body
-    )
+    reviewed = any(_asks_for_review(rule) for rule in rules.body)
     if reviewed:
         sentence = f"Changes of {settings.branch} need a review"
     elif branch.mapping().get("protected") is True:
@@ -179,6 +182,12 @@ def _default_branch(settings: Settings) -> Iterator[Finding]:
     yield Finding("default branch", reviewed or branch.mapping().get("protected") is True, sentence, url)
 
 
+def _asks_for_review(rule: Any) -> bool:
+    parameters = rule.get("parameters") if isinstance(rule, dict) and rule.get("type") == "pull_request" else None
+    count = parameters.get("required_approving_review_count") if isinstance(parameters, dict) else None
+    return isinstance(count, int) and count >= 1
+
+
 def _codeowners(settings: Settings) -> Iterator[Finding]:
     url = "https://docs.github.com/repositories/managing-your-repositorys-settings-and-features/customizing-your-repository/about-code-owners"
     head = settings.ask("branches", settings.branch).mapping().get("commit")
@@ -186,20 +195,32 @@ def _codeowners(settings: Settings) -> Iterator[Finding]:
     for path in CODEOWNERS:
         answer = settings.github.get(in_repository(settings.repository, "contents") + f"/{path}", ref=sha)
         if answer.ok:
-            import base64
-
-            text = base64.b64decode(str(answer.mapping().get("content", ""))).decode(errors="replace")
-            named = any(
-                FILE_NAME in line or line.split()[:1] == ["*"]
-                for line in text.splitlines()
-                if not line.lstrip().startswith("#")
-            )
-            wrong = f"{path} names nobody for {FILE_NAME}"
-            yield Finding("code owners", named, f"{path} covers {FILE_NAME}" if named else wrong, url, matters=False)
+            missing = [what for what in (FILE_NAME, ".github/workflows/") if not _owned(what, _content(answer))]
+            wrong = f"{path} names nobody for {' and '.join(missing)}"
+            right = f"{path} covers {FILE_NAME} and the workflows"
+            yield Finding("code owners", not missing, wrong if missing else right, url, matters=False)
             return
     yield Finding(
         "code owners", False, f"No CODEOWNERS file: a review of {FILE_NAME} can be anybody's", url, matters=False
     )
+
+
+def _content(answer: Answer) -> str:
+    try:
+        return base64.b64decode(str(answer.mapping().get("content", ""))).decode(errors="replace")
+    except ValueError:
+        return ""
+
+
+def _owned(path: str, codeowners: str) -> bool:
+    """Whether the last line that fits ``path`` names somebody: a later line without owners takes them away."""
+    owners: list[str] = []
+    for line in codeowners.splitlines():
+        pattern, *named = line.partition("#")[0].split() or [""]
+        whole = pattern.strip("/") in ("*", "**", path.strip("/"))
+        if whole or (pattern.endswith("/") and path.startswith(pattern.lstrip("/"))):
+            owners = named
+    return bool(owners)
 
 
 def _tags(settings: Settings) -> Iterator[Finding]:

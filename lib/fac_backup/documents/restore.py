@@ -120,15 +120,15 @@ def plan(work: Restore) -> Plan:
     return Plan(**counts)
 
 
-def add(work: Restore) -> tuple[Plan, Added]:
+def add(work: Restore, added: Added | None = None) -> tuple[Plan, Added]:
     """Phase one: give the target every document of the listing that it lacks. What it has stays as it is.
 
     Raises IntegrityError if a stored document is missing or is not what was stored; what was added until then does no
-    harm. The Plan counts only what was added.
+    harm, and is known to ``added`` if the caller gave one. The Plan counts only what was added.
     """
     work.listing.verify()
     counts: dict[str, int] = {}
-    added, transfer = Added(), Transfer(work.stored, work.target)
+    added, transfer = Added() if added is None else added, Transfer(work.stored, work.target)
 
     def give(entry: Entry) -> Change:
         change = Change(Action.ADD, entry, None)
@@ -203,7 +203,7 @@ def _carried_out(work: Restore, added: Added, counts: dict[str, int]) -> Generat
     transfer = Transfer(work.stored, work.target)
     size = 0
     with closing(transfer), closing(_settled(work, added, transfer)) as changes:
-        extra = _Extra(work.target)
+        extra = Extra(work.target)
         for change in changes:
             _count(counts, change)
             if change.action is Action.DELETE and change.found is not None:
@@ -216,7 +216,7 @@ def _carried_out(work: Restore, added: Added, counts: dict[str, int]) -> Generat
         extra.flush()
 
 
-class _Extra:
+class Extra:
     """What the target has too much, deleted by the thousand."""
 
     def __init__(self, target: Bucket) -> None:
@@ -224,14 +224,23 @@ class _Extra:
         self._keys: list[str] = []
 
     def delete(self, key: str) -> None:
+        """Let this one go with the next thousand."""
         self._keys.append(key)
         if len(self._keys) >= 1000:
             self.flush()
 
     def flush(self) -> None:
+        """Delete what has been named so far."""
         if self._keys:
             self._target.delete_many(self._keys)
             self._keys = []
+
+
+def carry_out_all(work: Restore) -> Generator[Change]:
+    """Every document of listing and target in key order; additions and overwrites are done, deletions are not."""
+    transfer = Transfer(work.stored, work.target)
+    with closing(transfer), closing(_settled(work, Added(), transfer)) as changes:
+        yield from changes
 
 
 def _settled(work: Restore, added: Added, transfer: Transfer | None = None) -> Generator[Change]:
@@ -239,7 +248,7 @@ def _settled(work: Restore, added: Added, transfer: Transfer | None = None) -> G
     on the way if ``transfer`` is given."""
 
     def settle(entry: Entry, found: ObjectInfo) -> Change:
-        if _may_be_same(entry, found) and _same_by_head(work, entry, found):
+        if may_be_same(entry, found) and _same_by_head(work, entry, found):
             return Change(Action.SAME, entry, found)
         return carry_out(Change(Action.OVERWRITE, entry, found))
 
@@ -289,7 +298,7 @@ def _is(entry: Entry, found: ObjectInfo) -> bool:
     return (entry.size, entry.etag, entry.modified) == (found.size, bare(found.etag), _seconds(found))
 
 
-def _may_be_same(entry: Entry, found: ObjectInfo) -> bool:
+def may_be_same(entry: Entry, found: ObjectInfo) -> bool:
     """Whether the bytes are the listed ones: an ETag is a hash of the bytes, or tells nothing and never matches."""
     return found.size == entry.size and bare(found.etag) in (entry.etag, entry.expected_etag)
 

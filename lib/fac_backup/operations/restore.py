@@ -165,7 +165,9 @@ class _Work:
         if known:
             # The target is half replaced: its state before is what the first run saved, not what is there now.
             self.undo = self.target.store.catalog.read(BackupId.parse(known))
+            self._documents.half_replaced()
         elif with_undo:
+            self._take_away(unfinished)
             note = f"before the restore of {self.chosen.manifest.id}"
             wanted = backup.BackupRequest(self.target.space, "pre-restore", note)
             self.undo = backup.take(
@@ -187,6 +189,13 @@ class _Work:
         for entry in before:  # only now: a kill in between must not make a half replaced target look like a whole one
             self.target.store.journal.finish(entry)
         self._audit("begun")
+
+    def _take_away(self, unfinished: JournalEntry | None) -> None:
+        """The documents that a killed restore of this backup had added would come back with the undo."""
+        data = unfinished.data if unfinished is not None and unfinished.step == "adding" else {}
+        if data.get("undo_id") and data.get("backup_id") == self.chosen.manifest.id:
+            self._alive()
+            self._documents.take_away(self.target.store.catalog.read(BackupId.parse(str(data["undo_id"]))))
 
     # 6 to 10 ------------------------------------------------------------------------------------------------------
 

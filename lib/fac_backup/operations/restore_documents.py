@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from fac_backup.documents import records
+from fac_backup.documents import put_back, records
 from fac_backup.documents import restore as document_restore
 from fac_backup.documents.listing import Listing
 from fac_backup.documents.options import Options
@@ -16,6 +16,7 @@ from fac_backup.operations.restore_plan import Chosen
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.errors import IntegrityError
 from fac_backup.plain.manifest import Manifest
+from fac_backup.plain.text import plural
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,12 @@ class Documents:
         self._added: dict[str, document_restore.Added] = {}
         self._plans: dict[str, document_restore.Plan] = {}
         self._touched = False
+        self._replaced = False
+        """Whether documents may have been overwritten or deleted."""
+
+    def half_replaced(self) -> None:
+        """A restore that was killed has begun with what ``finish`` does."""
+        self._touched = self._replaced = True
 
     def add(self) -> None:
         """Give the target what it lacks. The application sees more documents, and none that changed."""
@@ -41,10 +48,11 @@ class Documents:
         for source in self._target.sources:
             with self._around.progress().task(f"Adding documents of {source.label}", None, "documents") as task:
                 work = self._work(self._chosen.manifest, self._chosen.stored, source, task)
-                _, self._added[source.label] = document_restore.add(work)
+                document_restore.add(work, self._added.setdefault(source.label, document_restore.Added()))
 
     def finish(self) -> None:
         """Overwrite what differs, delete what is too much, and look that nothing differs any more."""
+        self._replaced = True
         for source in self._target.sources:
             with self._around.progress().task(f"Documents of {source.label}", None, "documents") as task:
                 work = self._work(self._chosen.manifest, self._chosen.stored, source, task)
@@ -52,7 +60,7 @@ class Documents:
                 self._plans[source.label] = document_restore.finish(work, added, record=self._target.bucket)
 
     def put_back(self, undo: Manifest | None) -> None:
-        """Make the documents what they were. Without an undo, those that were added stay: nothing refers to them."""
+        """Undo what this restore did. Without a pre-restore backup, what was added stays: nothing refers to it."""
         if not self._touched:
             return
         if undo is None:
@@ -60,7 +68,22 @@ class Documents:
             return
         for source in self._target.sources:
             with self._around.progress().task(f"Putting back documents of {source.label}", None, "documents") as task:
-                document_restore.finish(self._work(undo, self._target.bucket, source, task))
+                work = self._work(undo, self._target.bucket, source, task)
+                put = put_back.put_back if self._replaced else put_back.take_away
+                put(work, self._given(source), self._added.get(source.label))
+
+    def take_away(self, undo: Manifest) -> None:
+        """Delete what a killed restore of the same backup had added: it is no part of the state before ours."""
+        for source in self._target.sources:
+            count = put_back.take_away(self._work(undo, self._target.bucket, source, None), self._given(source))
+            if count:
+                log.info(
+                    "%s that a killed restore had added to %s are removed", plural(count, "document"), source.label
+                )
+
+    def _given(self, source: Source) -> Listing:
+        part = next(part for part in self._chosen.manifest.documents if part.label == source.label)
+        return Listing.of(self._chosen.stored, part)
 
     def facts(self) -> dict[str, Any]:
         """What was done, in numbers."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,9 +19,11 @@ from fac_backup.hosting.cloudfoundry.errors import ApiRefusedError, LeftBehindEr
 from fac_backup.hosting.cloudfoundry.mark import Mark
 from fac_backup.plain.errors import ActNowError, FacBackupError, FailedError, LockedError
 from fac_backup.plain.locations import BucketAddress
+from fac_backup.report.summary import render
+from fac_backup.report.views import Failure, Outcome
 from tests.support.cloudfoundry import Binding, CloudFoundry, Fault
 from tests.support.cloudfoundry.fac import APP, ORG, Fac
-from tests.support.cloudfoundry.fixtures import client_of, cloud, fac, s3_users  # noqa: F401
+from tests.support.cloudfoundry.fixtures import QUICK, client_of, cloud, fac, s3_users  # noqa: F401
 
 CALM = Patience(job=30, accepted=30, other_run=30, release=30)
 SHORT = Patience(job=2, accepted=2, other_run=1, release=2)
@@ -93,6 +97,19 @@ def test_it_waits_until_s3_accepts_new_credentials(there: Setting) -> None:
     with there.bindings().bound(there.instance, there.app) as bound:
         assert works(bound.bucket())
     assert time.monotonic() - began > 0.6
+
+
+def test_credentials_that_are_refused_for_20_seconds_are_waited_for_by_default(there: Setting) -> None:
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    client = client_of(there.cloud, there.fac, replace(QUICK, sleep=sleep, clock=lambda: now[0]))
+    bindings = Bindings(client, Mark.of("a run"), probe=lambda address: now[0] >= 20 and works(address))
+    with bindings.key(there.instance, "read") as bound:
+        assert works(bound.bucket())
+    assert now[0] >= 20
 
 
 def test_credentials_that_stay_refused_end_in_a_sentence_and_leave_nothing(there: Setting) -> None:
@@ -248,6 +265,58 @@ def test_a_refusal_that_nothing_explains_is_asked_for_three_times_and_then_repor
         there.cloud.faults = []
 
 
+def other_bindings(there: Setting) -> Binding:
+    """A binding between the same two that somebody else made."""
+    theirs = Binding(None, "app", there.fac.instances["staging"]["backups"], there.fac.apps["staging"])
+    there.cloud.world.bindings.append(theirs)
+    return theirs
+
+
+@pytest.mark.parametrize("operation", ["create", "delete"])
+@pytest.mark.parametrize("state", ["in progress", "succeeded", "failed"])
+def test_what_somebody_else_has_bound_or_unbinds_is_told_apart_by_its_state(
+    there: Setting, operation: str, state: str
+) -> None:
+    theirs = other_bindings(there)
+    theirs.operation, theirs.state = operation, state
+    if (operation, state) == ("create", "failed"):  # an attempt that came to nothing: ours replaces it
+        with there.bindings().bound(there.instance, there.app) as bound:
+            assert works(bound.bucket())
+    else:
+        with (
+            pytest.raises(FailedError, match="is already bound to gsa-fac in staging, and not by us"),
+            there.bindings().bound(there.instance, there.app),
+        ):
+            pass
+        assert theirs in there.cloud.world.bindings
+    assert there.cloud.world.temporary() == []
+
+
+@pytest.mark.parametrize("reason", ["spaces", "app", "instance", "user-provided", "name"])
+def test_every_other_reason_of_a_422_ends_in_cloud_foundrys_words(there: Setting, reason: str) -> None:
+    instance, app, words = there.instance, there.app, ""
+    if reason == "spaces":
+        instance = there.client.instance(there.client.space(ORG, "production"), "backups")
+        words = "in different spaces"
+    elif reason == "app":
+        app, words = replace(app, guid="0" * 8 + app.guid[8:]), "The app could not be found"
+    elif reason == "instance":
+        instance = replace(instance, guid="0" * 8 + instance.guid[8:])
+        words = "Service instance not found"
+    elif reason == "user-provided":
+        there.cloud.world.instance(there.fac.spaces["staging"], "theirs", "user-provided")
+        instance, words = there.client.instance(app.space, "theirs"), "not supported for user-provided"
+    else:
+        key = Binding("fac-backup-read-me", "key", there.fac.instances["staging"]["backups"], None, state="succeeded")
+        there.cloud.world.bindings.append(key)
+        words = "Key binding names must be unique"
+    bindings = Bindings(there.client, Mark("me"))
+    block = bindings.key(instance, "read") if reason in ("name", "user-provided") else bindings.bound(instance, app)
+    with pytest.raises(ApiRefusedError, match=words), block:
+        pass
+    assert there.cloud.world.temporary() == []
+
+
 def test_an_unbind_that_fails_twice_is_tried_again(there: Setting) -> None:
     there.cloud.broker.fail_unbind = ["no", "no"]
     with there.bindings().bound(there.instance, there.app):
@@ -259,6 +328,8 @@ def test_an_unbind_that_keeps_failing_is_red_and_says_what_to_type(there: Settin
     there.cloud.broker.fail_unbind = ["no"] * 50
     with pytest.raises(LeftBehindError) as caught, there.bindings().bound(there.instance, there.app):
         pass
+    summary = html.unescape(render(Outcome("backup", "x", failure=Failure.of(caught.value))))
+    assert f"cf unbind-service {APP} backups" in summary
     assert caught.value.commands == (f"cf target -o {ORG} -s staging", f"cf unbind-service {APP} backups")
     there.cloud.broker.fail_unbind = []
     with there.bindings("next", alive=lambda run: False).bound(there.instance, there.app):
@@ -270,6 +341,20 @@ def test_additional_buckets_are_reached_where_the_space_owns_the_instance(there:
     with there.bindings().bound(there.instance, there.app, additional=["fac-public-s3"]) as bound:
         other = there.fac.instances["staging"]["fac-public-s3"].bucket
         assert works(runner_s3.address_of(bound.credentials, bucket=other))
+
+
+def test_a_broker_that_ignores_additional_instances_or_fails_over_them_costs_speed_only(
+    there: Setting, caplog: pytest.LogCaptureFixture
+) -> None:
+    there.cloud.broker.knows_additional = False
+    with there.bindings().bound(there.instance, there.app, additional=["fac-public-s3"]) as bound:
+        assert works(bound.bucket())
+    assert "reaches 0 of 1 documents buckets" in caplog.text
+    there.cloud.broker.knows_additional = True
+    with there.bindings().bound(there.instance, there.app, additional=["of-no-such-name"]) as bound:
+        assert works(bound.bucket())
+    assert "it is asked for without additional instances" in caplog.text
+    assert there.cloud.world.temporary() == []
 
 
 def test_additional_buckets_of_a_shared_instance_are_refused(there: Setting) -> None:

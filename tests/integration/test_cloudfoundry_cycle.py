@@ -219,6 +219,7 @@ def test_production_is_backed_up_by_its_task_and_staging_and_preview_become_equa
     with stage.watched("the backup"):
         made = stage.task("backup", "--space", "production", "--kind", "daily")
     backup_id = made["backup_id"]
+    assert stage.cloud.broker.asked[-1] == ("production", ("fac-private-s3", "fac-public-s3"))
     assert stage.cloud.world.temporary() == []
 
     words = ("restore", "--source", "production", "--backup-id", backup_id)
@@ -296,10 +297,17 @@ def test_a_job_that_is_cancelled_cancels_its_task_and_leaves_nothing(stage: Stag
 @pytest.mark.slow
 def test_sweep_goes_through_all_spaces_and_puts_right_what_a_dead_run_left(stage: Stage) -> None:
     labels = {"fac-backup-run": "dead", "fac-backup-until": "20200101T000000Z"}
-    for space in ("production", "staging"):
-        key = Binding("fac-backup-source-dead", "key", stage.fac.instances[space]["backups"], None, state="succeeded")
-        key.labels = dict(labels)
-        stage.cloud.world.bindings.append(key)
+    key = Binding("fac-backup-source-dead", "key", stage.fac.instances["staging"]["backups"], None, state="succeeded")
+    key.labels = dict(labels)
+    stage.cloud.world.bindings.append(key)
+    # Production's is from a backup that could not take its binding away: it was red, and said what is and what to type.
+    stage.cloud.broker.fail_unbind = ["no"] * 50
+    told = stage.task("backup", "--space", "production", "--kind", "daily", code=1)
+    stage.cloud.broker.fail_unbind = []
+    assert "The backup in production itself is complete." in told["error"]
+    assert f"cf target -o {ORG} -s production; cf unbind-service {APP} backups" in told["error"]
+    next(binding for binding in stage.cloud.world.bindings if binding.labels).labels = dict(labels)
+    stage.cloud.world.bindings[-1].labels = dict(labels)
     app = stage.fac.apps["staging"]
     app.state, app.labels = "STOPPED", dict(labels)
 

@@ -104,7 +104,9 @@ def _bound(env: Mapping[str, str], instances: Instances | None) -> Places:
     return Places(
         database_url=services.database_url(instances.database) if instances.database else "",
         bucket=services.bucket(instances.backups) if instances.backups and services.has(instances.backups) else None,
-        documents=tuple((label, services.bucket(name)) for label, name in instances.documents.items()),
+        documents=tuple(
+            (label, services.reach(name, by=instances.backups or "")) for label, name in instances.documents.items()
+        ),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -99,6 +99,16 @@ class Services:
             *keys, str(given.get("session_token") or ""), str(given.get("region") or ""), endpoint
         )
         return BucketAddress.parse(f"s3://{bucket}/{prefix}", credentials)
+
+    def reach(self, name: str, by: str) -> BucketAddress:
+        """The bucket of the instance ``name``, with the credentials of the instance ``by`` if they reach it.
+
+        One key for two buckets lets S3 copy from one to the other by itself (``additional_instances`` of cloud.gov).
+        """
+        own = self.bucket(name)
+        if by and self.has(by) and own.name in (self.credentials(by).get("additional_buckets") or ()):
+            return replace(own, credentials=self.bucket(by).credentials)
+        return own
 
     def secrets(self) -> tuple[str, ...]:
         """All values that must be masked before anything is printed: keys, passwords, addresses that hold them."""

@@ -372,15 +372,13 @@ def _settings(around: Surroundings, space: str, *, task: str = "", source: bool 
         return common
     # Inside Actions no variable chooses which program runs in the space: an earlier step may have set it.
     bundles = _bundles({} if around.inside_actions else given, declared.python or "3.12")
+    common = replace(common, bundles=bundles, additional=tuple(settings.instances.documents.values()))
     if task != "restore":
-        return replace(common, bundles=bundles)
+        return common
     restart = given.get("FAC_BACKUP_RESTART") or declared.restart or "none"
     if restart not in ("none", "rolling", "stop"):
         raise UsageError(f"There is no restart {restart[:20]!r}", next_step="It is none, rolling or stop.")
-    return replace(
-        common, bundles=bundles, restart=restart, before=declared.before_restore or (),
-        after=declared.after_restore or (),
-    )  # fmt: skip
+    return replace(common, restart=restart, before=declared.before_restore or (), after=declared.after_restore or ())
 
 
 def _mask(values: Iterable[str]) -> None:

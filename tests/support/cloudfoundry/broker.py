@@ -34,6 +34,10 @@ class Broker:
         self.fail_bind: list[str] = []
         """Messages; each fails one bind."""
         self.fail_unbind: list[str] = []
+        self.knows_additional = True
+        """False: a broker that ignores ``additional_instances``, as it does every parameter that it does not know."""
+        self.asked: list[tuple[str, tuple[str, ...]]] = []
+        """The space of each S3 instance that was bound, and its ``additional_instances``."""
         self.hang_bind = threading.Event()
         self.hang_bind.set()
         """Cleared: binds hang until it is set again."""
@@ -50,7 +54,9 @@ class Broker:
         if instance.kind != "s3":
             return dict(instance.credentials)
         buckets = [instance.bucket]
-        for name in binding.parameters.get("additional_instances", []):
+        additional = binding.parameters.get("additional_instances", []) if self.knows_additional else []
+        self.asked.append((instance.space.name or "", tuple(additional)))
+        for name in additional:
             other = [i for i in self.world.instances if i.name == name and i.space is instance.space and i.kind == "s3"]
             if not other:
                 raise BrokerError(f"Could not find service instance {name} in the space of the instance")

@@ -12,7 +12,7 @@ from typing import Any
 
 from fac_backup.hosting.cloudfoundry import s3
 from fac_backup.hosting.cloudfoundry.client import App, Client, Instance
-from fac_backup.hosting.cloudfoundry.errors import ApiRefusedError, LeftBehindError, UncertainError
+from fac_backup.hosting.cloudfoundry.errors import ApiRefusedError, LeftBehindError, UncertainError, UnreachableError
 from fac_backup.hosting.cloudfoundry.mark import Alive, Mark, outlived, run_of
 from fac_backup.plain.errors import FacBackupError, FailedError, LockedError, told
 from fac_backup.plain.locations import BucketAddress
@@ -74,7 +74,8 @@ class Bindings:
     ) -> Iterator[Bound]:
         """The instance bound to the app while the block lasts (``ephemeral``), or as it is bound anyway (``existing``).
 
-        ``additional`` names instances of the same space whose buckets the same key must reach, for server-side copies.
+        ``additional`` names instances of the same space whose buckets the same key should reach, so that S3 copies by
+        itself. Where that is refused or ignored, the credentials come without: it is a matter of speed only.
         Raises LockedError if another run holds the binding, LeftBehindError if it could not be taken away again.
         """
         if mode == "existing":
@@ -94,7 +95,10 @@ class Bindings:
                         commands) as bound:  # fmt: skip
             got = len(bound.credentials.get("additional_buckets") or [])
             if got != len(additional):  # the broker ignores parameters that it does not know
-                raise FailedError(f"The key reaches {got} additional buckets instead of {len(additional)}")
+                _log.warning(
+                    "The key of %s reaches %d of %d documents buckets: documents are copied through the task instead",
+                    instance.name, got, len(additional),
+                )  # fmt: skip
             yield bound
 
     @contextmanager
@@ -179,6 +183,13 @@ class Bindings:
                     unexplained = 0 if explained else unexplained + 1
                     if error.status != 422 or unexplained > 2 or pace.clock() > deadline:
                         raise
+                except UnreachableError:
+                    raise
+                except FailedError as error:
+                    if not parameters:
+                        raise
+                    _log.warning("%s; it is asked for without additional instances", error.what)
+                    parameters = {}
             elif pace.clock() > other_deadline:
                 raise LockedError(
                     f"{what}: run {wait_for} holds it",
@@ -198,7 +209,7 @@ class Bindings:
         for binding in self._list(instance, app):
             run = run_of(binding)
             if not run:
-                if not _created(binding) and _operation(binding)[0] == "create":
+                if _operation(binding) == ("create", "failed"):
                     continue  # a failed attempt of somebody: a new one replaces it
                 raise FailedError(
                     f"{instance.name} is already bound to {app.name} in {app.space.name}, and not by us",
@@ -294,12 +305,14 @@ class Bindings:
         self, instance: Instance, app: App | None, commands: tuple[str, ...], error: BaseException | None
     ) -> None:
         """Take away all that this run made between instance and app, also where the answer to the POST was lost."""
-        what = f"Taking away the binding of {instance.name}"
+        what = f"The unbinding of {instance.name}"
         try:
             for binding in self._find_mine(instance, app):
                 self.release(str(binding["guid"]), what=what)
         except FacBackupError as trouble:
-            left = LeftBehindError(f"{what} failed: {trouble.what}", commands=commands)
+            left = LeftBehindError(
+                f"What was bound to {instance.name} could not be taken away: {trouble.what}", commands=commands
+            )
             if error is None:
                 raise left from None
             _log.error("%s", left.line())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,10 @@ from fac_backup.plain.locations import BucketAddress, S3Credentials
 _NOT_YET = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403", "Forbidden"})
 ORDER_LIMIT = 256 * 1024 * 1024
 """Bytes of an index of URLs: some 300,000 objects."""
+
+
+FRESH = timedelta(days=7)
+"""How old a bundle in the store may be before it is uploaded again."""
 
 
 def address_of(credentials: Mapping[str, Any], prefix: str = "", bucket: str = "") -> BucketAddress:
@@ -94,23 +98,31 @@ def leave(address: BucketAddress, key: str, data: bytes) -> None:
 
 
 def leave_file(address: BucketAddress, key: str, path: Path) -> None:
-    """Store a file unless an object of that size is there. Raises FailedError."""
-    client = client_of(address)
-    found = head(address, key)
-    if found != path.stat().st_size:
-        _told(lambda: client.upload_file(str(path), address.name, address.prefix + key))
+    """Store a file unless an object of that size is there, written lately: buckets may expire what is old.
+
+    Raises FailedError.
+    """
+    found = _about(address, key)
+    if found is None or found[0] != path.stat().st_size or found[1] < datetime.now(UTC) - FRESH:
+        _told(lambda: client_of(address).upload_file(str(path), address.name, address.prefix + key))
 
 
 def head(address: BucketAddress, key: str) -> int | None:
     """Bytes of an object, None if it is not there. Raises FailedError."""
+    found = _about(address, key)
+    return found and found[0]
+
+
+def _about(address: BucketAddress, key: str) -> tuple[int, datetime] | None:
     from botocore.exceptions import ClientError
 
     try:
-        return int(client_of(address).head_object(Bucket=address.name, Key=address.prefix + key)["ContentLength"])
+        found = client_of(address).head_object(Bucket=address.name, Key=address.prefix + key)
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
             return None
         raise FailedError(f"The backups bucket answers {error.response['Error'].get('Code')}") from None
+    return int(found["ContentLength"]), found["LastModified"]
 
 
 def fetch(address: BucketAddress, key: str, limit: int = ORDER_LIMIT) -> bytes | None:

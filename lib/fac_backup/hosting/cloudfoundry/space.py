@@ -67,6 +67,8 @@ class Settings:
     """Shell commands that run as tasks before the operation, unbound."""
     after: tuple[str, ...] = ()
     """… and after it succeeded, unbound, before the restart."""
+    additional: tuple[str, ...] = ()
+    """Instances of documents whose buckets the backups key should reach too, where the app's space owns ``backups``."""
     python: str = "python3"
     mask: Callable[[Iterable[str]], None] = lambda _: None
     """Told every secret before its first use."""
@@ -198,7 +200,8 @@ def _operate(
             return Bindings(client, mark, settings.alive, settings.patience, mask=settings.mask, later=later)
 
         bindings = bindings_of(client)
-        bound = stack.enter_context(bindings.bound(instance, app, mode=settings.place.binding))
+        additional = settings.additional if instance.own else ()
+        bound = stack.enter_context(bindings.bound(instance, app, mode=settings.place.binding, additional=additional))
         stack.enter_context(ticker.also(lambda: bindings.renew(bound)))
         bucket = bound.bucket()
         env = dict(order.env)
@@ -327,9 +330,11 @@ def _tidy(bucket: BucketAddress, keys: list[str]) -> None:
 
 
 def _tidy_old(bucket: BucketAddress, prefix: str) -> None:
-    """Remove what runs that were killed left in the store; no task lives as long as this."""
+    """Remove what runs that were killed left in the store; no task lives as long. Bundles in use are younger."""
     try:
-        old = s3.older_than(bucket, prefix, utc_now() - timedelta(days=2))
-        s3.remove(bucket, *(key for key in old if "/bundles/" not in key))
+        now = utc_now()
+        old = [key for key in s3.older_than(bucket, prefix, now - timedelta(days=2)) if "/bundles/" not in key]
+        unused = s3.older_than(bucket, f"{prefix}bundles/", now - 4 * s3.FRESH)
+        s3.remove(bucket, *old, *unused)
     except FacBackupError as error:
         _log.warning("Old orders in the store could not be removed: %s", error.what)

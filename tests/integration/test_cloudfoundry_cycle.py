@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,9 +128,10 @@ class Stage:
             for entry in client.list_objects_v2(Bucket=instances["backups"].bucket).get("Contents", []):
                 kind = entry["Key"].split("/")[1]
                 if kind in ("locks", "pins"):
-                    raw = client.get_object(Bucket=instances["backups"].bucket, Key=entry["Key"])["Body"].read()
-                    if kind == "pins" or json.loads(raw)["holders"]:
-                        lines.append(f"{kind[:-1]}  {space}  {entry['Key']}")
+                    with suppress(client.exceptions.NoSuchKey):  # released since we listed it
+                        raw = client.get_object(Bucket=instances["backups"].bucket, Key=entry["Key"])["Body"].read()
+                        if kind == "pins" or json.loads(raw)["holders"]:
+                            lines.append(f"{kind[:-1]}  {space}  {entry['Key']}")
         return "\n".join(lines)
 
     @contextmanager

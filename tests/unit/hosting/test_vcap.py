@@ -31,6 +31,16 @@ def test_instances_are_found_under_every_label_by_their_own_name() -> None:
     assert {"hush-hush", "p/@:"} <= set(services.secrets())
 
 
+def test_one_key_for_two_buckets_is_used_for_exactly_the_buckets_that_it_reaches() -> None:
+    backups = S3 | {"access_key_id": "AK-of-both", "additional_buckets": ["cg-2"]}
+    entries = [{"name": "backups", "credentials": backups}]
+    entries += [{"name": f"documents-{n}", "credentials": S3 | {"bucket": f"cg-{n}"}} for n in (2, 3)]
+    services = Services.from_env({"VCAP_SERVICES": json.dumps({"s3": entries})})
+    reached = [services.reach(f"documents-{n}", by="backups") for n in (2, 3)]
+    assert [(one.name, one.credentials.access_key_id) for one in reached] == [("cg-2", "AK-of-both"), ("cg-3", "AK")]
+    assert services.reach("documents-2", by="not-bound").credentials.access_key_id == "AK"
+
+
 def test_the_services_may_lie_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "services").write_text(VCAP)
     assert Services.from_env({"VCAP_SERVICES_FILE_PATH": str(tmp_path / "services")}).has("backups")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import psycopg2
 import pytest
 
 from tests.e2e.spaces import Space
@@ -57,6 +58,9 @@ jobs:
 """
 
 
+HOSTILE = "pwned <img src=x> [x](https://example.com) | @admins"
+
+
 @pytest.fixture
 def stranger(world: World) -> World:
     world.files.clear()
@@ -67,6 +71,13 @@ def test_a_stranger_backs_up_lists_and_plans_a_purge_without_a_matrix(
     act: Act, stranger: World, api: str, unmarked: Space
 ) -> None:
     space = unmarked
+    # A key and a table that would be commands of the runner, Markdown and HTML.
+    space.s3.client().put_object(
+        Bucket=space.documents, Key=f"\n::error::{HOSTILE}", Body=b"x", ContentType="text/plain"
+    )
+    with psycopg2.connect(space.url) as connection, connection.cursor() as cursor:
+        cursor.execute(f'CREATE TABLE "::error::{HOSTILE}" AS SELECT 1 AS "##[error]{HOSTILE}"')
+    connection.close()
     before = space.fingerprint()
     act.workflow("backup.yml", ONE_JOB)
     ran = act.run("backup.yml", api=api, secrets=space.secrets())
@@ -76,7 +87,7 @@ def test_a_stranger_backs_up_lists_and_plans_a_purge_without_a_matrix(
     assert backup["exit-code"] == "0"
     assert backup["backup-id"].startswith("default_")
     assert backup["backup-id"].endswith("_manual")
-    assert backup["documents-count"] == "5"
+    assert backup["documents-count"] == "6"
     assert int(backup["database-bytes"]) > 0
     assert f"all/default/catalog/{backup['backup-id']}.json" in space.stored()
 
@@ -89,6 +100,8 @@ def test_a_stranger_backs_up_lists_and_plans_a_purge_without_a_matrix(
 
     assert backup["backup-id"].replace("_", "&#95;") in ran.summary() or backup["backup-id"] in ran.summary()
     assert "<img" not in ran.summary()
+    assert "pwned" not in ran.summary(), "in a public repository no document's key"
+    assert not [line for line in ran.lines if line.get("command") == "error" and "pwned" in str(line)]
     for secret in (space.s3.secret_key, space.url, space.documents, space.backups):
         assert secret not in ran.log(), "nothing secret, no bucket and no host in a log"
         assert secret not in ran.summary()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from fac_backup.hosting.github.facts import matrix_of_run, moment_text
 from fac_backup.plain.errors import FacBackupError, RefusedError
 from fac_backup.policy.facts import FirstAttempt, Stage
 from tests.support.github_api import World, serve
-from tests.unit.hosting.world import ID, MATRIX, Asked, consumer, refusals
+from tests.unit.hosting.world import ID, MATRIX, ROOT, Asked, consumer, refusals
 
 
 @pytest.fixture
@@ -558,6 +559,15 @@ def test_a_backup_needs_nobody_and_a_pre_deploy_backup_its_ref(world: World, url
     world.attempt(1, event="push", actor="mallory", triggering_actor="mallory", head_branch="topic")
     asked = Asked(url, kind="pre-deploy", event="push", ref="refs/heads/topic", **common)
     assert "ref" in asked.refused()
+
+
+def test_every_test_that_the_security_page_names_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/security.md").read_text()))
+    there = {
+        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+    assert len(named) > 40
+    assert named - there == set()
 
 
 def test_no_token_is_in_what_is_said(world: World, url: str) -> None:

@@ -54,6 +54,8 @@ class World:
     branch_policies: dict[str, list[JSON]] = field(default_factory=dict)
     environment_secrets: dict[str, list[str]] = field(default_factory=dict)
     repository_secrets: list[str] = field(default_factory=list)
+    organization_secrets: list[str] = field(default_factory=list)
+    """Those that the repository may read."""
     rulesets: list[JSON] = field(default_factory=list)
     workflows: list[JSON] = field(default_factory=list)
     issues: list[JSON] = field(default_factory=list)
@@ -352,6 +354,13 @@ def _repository_secrets(world: World, token: Token, names: list[str], *_: Any) -
     }
 
 
+def _organization_secrets(world: World, token: Token, names: list[str], *_: Any) -> tuple[int, Any]:
+    _ours(world, names)
+    _need(token, "secrets")
+    found = world.organization_secrets
+    return 200, {"total_count": len(found), "secrets": [{"name": name} for name in found]}
+
+
 def _rulesets(world: World, token: Token, names: list[str], *_: Any) -> tuple[int, Any]:
     _ours(world, names)
     return 200, world.rulesets
@@ -417,6 +426,7 @@ ROUTES: list[tuple[str, str, Answerer]] = [
     ("GET", _R + r"/actions/runs/([0-9]+)/approvals", _approvals),
     ("GET", _R + r"/actions/workflows", _workflows),
     ("GET", _R + r"/actions/secrets", _repository_secrets),
+    ("GET", _R + r"/actions/organization-secrets", _organization_secrets),
     ("GET", _R + r"/environments", _environments),
     ("GET", _R + r"/environments/([^/]+)", _environment),
     ("GET", _R + r"/environments/([^/]+)/deployment-branch-policies", _policies),

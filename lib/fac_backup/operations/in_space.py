@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from fac_backup.documents.listing import Listing
-from fac_backup.operations import gate, opening
+from fac_backup.operations import gate, opening, views
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain import errors
@@ -204,10 +204,13 @@ def _run(order: Order, around: Surroundings, space: str, source: Source | None, 
     troubles = tuple(f"{found.what} in {found.space}, left by run {found.run}: {found.trouble}"
                      for found in done.swept if found.trouble)  # fmt: skip
     left_by = tuple(Fact("put right", f"{found.what} in {found.space}, left by run {found.run}") for found in put_right)
+    made = data.get("backup_id") if order.operation == "backup" else data.get("undo_id")
+    forms = views.forms_of(str(made), around) if made else ()
     outcome = Outcome(
         order.operation, _TITLES[order.operation].format(space=space), backup_id=str(data.get("backup_id", "")),
         undo_id=str(data.get("undo_id", "")), warnings=troubles, dry_run=bool(data.get("dry_run")),
-        facts=(Fact("where", f"as a task of the app in {space}"), *shown, *left_by),
+        facts=(Fact("where", f"as a task of the app in {space}"), *shown, *left_by), forms=forms,
+        links=(("Open the restore workflow", around.restore_url),) if forms and around.restore_url else (),
     )  # fmt: skip
     return Result(outcome, data)
 

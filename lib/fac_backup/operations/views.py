@@ -6,6 +6,7 @@ from fac_backup.operations import catalog_view
 from fac_backup.operations.opening import Opened
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
+from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.manifest import Manifest
 from fac_backup.plain.text import duration, plural, size
 from fac_backup.report.views import Fact, Form, Outcome
@@ -44,17 +45,23 @@ def backup_result(manifest: Manifest, opened: Opened, around: Surroundings) -> R
             f"A restore into {manifest.space} is unfinished, so this backup may show a mixture of before and after: "
             f"run `fac-backup restore --target {manifest.space} --resume` first."
         )
-    forms = tuple(
-        Form(manifest.space, target.space, manifest.id, target.purpose)
-        for target in catalog_view.targets(around, manifest.space, manifest.kind)
-        if target.by_hand
-    )
+    forms = forms_of(manifest.id, around)
     outcome = Outcome(
         "backup", f"Backup of {manifest.space} is complete", backup_id=manifest.id, facts=tuple(facts), forms=forms,
         warnings=tuple(warnings), next_steps=() if around.has_matrix else (WITHOUT_MATRIX,),
         links=(("Open the restore workflow", around.restore_url),) if forms else (),
     )  # fmt: skip
     return Result(outcome, figures_of(manifest, around) | {"uploaded_bytes": figures.uploaded})
+
+
+def forms_of(backup_id: str, around: Surroundings) -> tuple[Form, ...]:
+    """What to type to restore a backup by hand: one form a target."""
+    named = BackupId.parse(backup_id)
+    return tuple(
+        Form(named.space, target.space, backup_id, target.purpose)
+        for target in catalog_view.targets(around, named.space, named.kind)
+        if target.by_hand
+    )
 
 
 def _kept(manifest: Manifest, around: Surroundings) -> str:

@@ -62,6 +62,7 @@ def test_every_row_says_where_it_is_set(look: Callable[..., Result]) -> None:
         (lambda w: w.environment("staging", reviewers=False, branches=["main", "*"]), "takes jobs of *"),
         (lambda w: w.environment("production", reviewers=False, branches=[]), "no branch at all"),
         (lambda w: w.repository_secrets.append("DATABASE_URL"), "DATABASE_URL can be read"),
+        (lambda w: w.organization_secrets.append("CF_PASSWORD"), "CF_PASSWORD can be read"),
         (lambda w: (setattr(w, "protected", False), w.rulesets.clear()), "can change main"),
         (lambda w: w.teams.clear(), "team octo/admins could not be read"),
         (lambda w: w.workflows.append({"name": "Daily", "state": "disabled_inactivity"}), "Disabled workflows: Daily"),

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
+from fac_backup.operations import views
+from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.errors import ActNowError
 from fac_backup.report import summary
 from fac_backup.report.views import (
@@ -22,6 +24,7 @@ from fac_backup.report.views import (
     SpaceView,
     forms_for,
 )
+from tests.policy_oracle import fac_matrix
 
 from .samples import HOSTILE, NOW, row
 
@@ -124,3 +127,18 @@ def test_a_long_list_stays_below_githubs_limit_and_says_what_it_left_out() -> No
 def test_what_goes_soon_says_when() -> None:
     plan = summary.plan((PlanRow("a", True, "keep 7 days", "x", NOW + timedelta(days=3)),), NOW)
     assert "in 3 days" in plan
+
+
+@pytest.mark.parametrize(
+    ("backup_id", "fields"),
+    [
+        ("production_20261122T201653Z_daily", [("production", "production"), ("production", "staging")]),
+        ("dev_20261122T201653Z_daily", [("dev", "dev"), ("dev", "preview")]),
+        ("staging_20261122T201653Z_pre-restore", [("staging", "staging")]),
+        ("preview_20261122T201653Z_manual", []),
+    ],
+)
+def test_a_backup_comes_with_what_to_type_to_restore_it_by_hand(backup_id: str, fields: list[tuple[str, str]]) -> None:
+    forms = views.forms_of(backup_id, Surroundings(fac_matrix(), "action-matrix.yml", True, False, {}))
+    assert [(form.source, form.target) for form in forms] == fields
+    assert {form.backup_id for form in forms} <= {backup_id}

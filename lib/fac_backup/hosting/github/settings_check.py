@@ -25,9 +25,10 @@ DATA_SECRETS = frozenset(
         "SIGNING_KEY",
         "MEMBERS_APP_KEY",
         "MEMBERS_TOKEN",
+        "AWS_SECRET_ACCESS_KEY",
     )
 )
-"""Secrets that belong into environments: at repository level every branch's workflows can read them."""
+"""Secrets that belong into environments: those of repository and organization every branch's workflows can read."""
 
 CODEOWNERS = (".github/CODEOWNERS", "CODEOWNERS", "docs/CODEOWNERS")
 
@@ -152,14 +153,17 @@ def _branches(settings: Settings, name: str, body: Mapping[str, Any], label: str
 
 def _secrets(settings: Settings) -> Iterator[Finding]:
     url = settings.page("settings", "secrets", "actions")
-    answer = settings.github.pages(in_repository(settings.repository, "actions", "secrets"), "secrets")
-    if not answer.ok:
-        sentence = f"The names of the repository's secrets could not be read ({answer.reason}): look there yourself"
-        yield Finding("repository secrets", None, sentence, url, matters=False)
-        return
-    exposed = sorted({str(one.get("name")) for one in answer.body if isinstance(one, dict)} & DATA_SECRETS)
-    wrong = f"{', '.join(exposed)} can be read by a workflow on any branch: move them into environments"
-    yield Finding("repository secrets", not exposed, wrong if exposed else "No secret of the data is open to all", url)
+    for whose, part in (("repository", "secrets"), ("organization", "organization-secrets")):
+        name = f"{whose} secrets"
+        answer = settings.github.pages(in_repository(settings.repository, "actions", part), "secrets")
+        if not answer.ok:
+            sentence = f"The names of the {whose}'s secrets could not be read ({answer.reason}): look there yourself"
+            yield Finding(name, None, sentence, url, matters=False)
+            continue
+        exposed = sorted({str(one.get("name")) for one in answer.body if isinstance(one, dict)} & DATA_SECRETS)
+        wrong = f"{', '.join(exposed)} can be read by a workflow on any branch: move them into environments"
+        right = f"No secret of the data is among the {whose}'s"
+        yield Finding(name, not exposed, wrong if exposed else right, url)
 
 
 def _default_branch(settings: Settings) -> Iterator[Finding]:

@@ -113,7 +113,8 @@ def check_approved(facts: Facts, environment: str) -> Check:
     if isinstance(facts.approvals, Trouble):
         return Check(name, False, f"The approvals of this run are not known: {facts.approvals}")
     for review in facts.approvals:
-        if review.approved and review.environment.lower() == environment.lower():
+        there = review.environment.lower() == environment.lower()
+        if review.approved and there and _LOGIN.fullmatch(review.user):  # a bot's name is no user name
             return Check(name, True, f"{one_line(review.user, 60)} approved this run in {environment}")
     return Check(name, False, f"Nobody approved this run in {environment}: the job must name that environment")
 

@@ -168,7 +168,12 @@ def test_an_environment_that_does_not_guard_is_refused(environment: Environment,
 
 @pytest.mark.parametrize(
     "approvals",
-    [(), (Approval("preview", "bob", True),), (Approval("preview-restore", "bob", False),)],
+    [
+        (),
+        (Approval("preview", "bob", True),),
+        (Approval("preview-restore", "bob", False),),
+        (Approval("preview-restore", "approver[bot]", True),),
+    ],
 )
 def test_a_job_that_no_reviewer_let_into_its_environment_is_refused_whoever_started_it(approvals: object):
     assert list(why(by_hand(approvals=approvals))) == ["approval"]

@@ -71,7 +71,8 @@ def admit(
 def admit_unfinished(source: str, backup_id: str, target: str, around: Surroundings) -> None:
     """Whether a journal may be taken at its word: it lies in a bucket, and may name no way that the matrix does not.
 
-    However its restore began, its path is listed, or it puts a pre-restore backup back. Raises RefusedError.
+    However its restore began, its path is listed, or it puts a pre-restore backup back.
+    Raises RefusedError, or UsageError for an id that is none.
     """
     kind = BackupId.parse(backup_id).kind
     if around.matrix.path(source, target) is None and not (source == target and around.matrix.may_undo(target, kind)):

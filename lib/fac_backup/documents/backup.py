@@ -236,7 +236,8 @@ class _Work:
         if restored is not None:
             before = self._either(before, restored)
         pairs = side_by_side(found, before, lambda found: found.key, lambda pair: pair[1].key)
-        return in_order((self._step(*pair) for pair in pairs), self.options.jobs)
+        steps = (self._step(*pair) for pair in pairs)
+        return in_order(steps, self.options.jobs, lambda: self.store.wire.slowed)
 
     def _either(self, before: Iterable[tuple[bytes, Entry]], restored: Listing) -> Iterator[tuple[bytes, Entry]]:
         """Of each key the line of the record, if the store has what it names, else that of the previous listing."""

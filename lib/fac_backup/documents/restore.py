@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from array import array
 from bisect import bisect_left
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from enum import Enum
@@ -138,7 +138,7 @@ def add(work: Restore, added: Added | None = None) -> tuple[Plan, Added]:
     missing = (entry for found, entry, _ in _side_by_side(work) if found is None and entry is not None)
     tasks: Iterator[Change | Task[Change]] = (Task(partial(give, entry)) for entry in missing)
     size = 0
-    with closing(transfer), closing(in_order(tasks, work.options.jobs)) as done:
+    with closing(transfer), closing(in_order(tasks, work.options.jobs, _slowed(work))) as done:
         for change in done:
             _count(counts, change)
             size += change.entry.size if change.entry else 0
@@ -267,7 +267,12 @@ def _settled(work: Restore, added: Added, transfer: Transfer | None = None) -> G
             return Change(Action.SAME, entry, found)
         return Task(lambda: settle(entry, found))
 
-    return in_order((step(*sides) for sides in _side_by_side(work)), work.options.jobs)
+    return in_order((step(*sides) for sides in _side_by_side(work)), work.options.jobs, _slowed(work))
+
+
+def _slowed(work: Restore) -> Callable[[], int]:
+    """How often the target's server has asked for fewer requests."""
+    return lambda: work.target.wire.slowed
 
 
 def _side_by_side(work: Restore) -> Iterator[tuple[ObjectInfo | None, Entry | None, Entry | None]]:

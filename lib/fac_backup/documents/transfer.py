@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -13,6 +14,9 @@ from fac_backup.documents.source import ReadSource
 from fac_backup.store.bucket import Bucket, Changed, CopyResult, DeniedError, NotFoundError, ObjectHead
 
 MD5_DIGITS = 32
+
+STREAMED_BYTES = 128 * 1024 * 1024
+"""What all documents that pass through us at a time may hold in memory; a single larger one goes alone."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Transfer:
         self.target = target
         self._ask_sha256 = ask_sha256
         self._lock = threading.Lock()
+        self._room = Room(STREAMED_BYTES)
         self._succeeded = False
         self._by_server: bool | None = None
 
@@ -93,10 +98,11 @@ class Transfer:
         if bare(head.etag) != etag or head.size != size:
             raise Changed("A document is not the expected one any more")
         digest = hashlib.sha256()
-        chunks = _checked(self.source.stream(source_key, if_match=quoted(etag)), digest, size, sha256)
-        written = self.target.upload_stream(
-            key, chunks, content_type=head.content_type or None, metadata=head.metadata, headers=head.headers
-        )
+        with self._room.taken(min(size, 4 * self.target.tuning.upload_part)):  # an upload holds up to four parts
+            chunks = _checked(self.source.stream(source_key, if_match=quoted(etag)), digest, size, sha256)
+            written = self.target.upload_stream(
+                key, chunks, content_type=head.content_type or None, metadata=head.metadata, headers=head.headers
+            )
         self._tags(source_key, key, head)
         return Copied(bare(written), digest.hexdigest(), streamed=True)
 
@@ -105,6 +111,28 @@ class Transfer:
             tags = self.source.tags(source_key)
             if tags:
                 self.target.put_tags(key, tags)
+
+
+class Room:
+    """So many bytes for several threads. Who asks for more than there is waits until it is alone."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._used = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Hold ``size`` bytes."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._used or self._used + size <= self._size)
+            self._used += size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= size
+                self._changed.notify_all()
 
 
 def _checked(chunks: Iterator[bytes], digest: hashlib._Hash, size: int, sha256: str | None) -> Iterator[bytes]:

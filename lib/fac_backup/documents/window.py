@@ -8,10 +8,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Generic, TypeVar
 
+from fac_backup.documents.pace import Pace
+
 T = TypeVar("T")
 
 AHEAD = 8
 """Tasks handed out per thread before the oldest must be done."""
+
+MOST = 8
+"""How many times as many tasks as at first may run at a time where the endpoint takes them."""
 
 _WAITING = 20_000
 """Finished results that may wait behind a slow one."""
@@ -26,20 +31,30 @@ class Task(Generic[T]):
         self.run = run
 
 
-def in_order(steps: Iterable[T | Task[T]], jobs: int) -> Generator[T]:
+def in_order(steps: Iterable[T | Task[T]], jobs: int, slowed: Callable[[], int] | None = None) -> Generator[T]:
     """Yield the steps in order, each ``Task`` replaced by what it returns.
 
-    At most ``AHEAD * jobs`` tasks are in flight. The first exception ends it: what has not begun never begins, and what
-    has is waited for, so that nothing writes any more when the caller sees the error.
+    ``jobs`` tasks run at a time; with ``slowed`` (how often the endpoint has asked for less) that many at first, and
+    then as many as pays (``Pace``). At most ``AHEAD`` times as many are handed out. The first exception ends it: what
+    has not begun never begins, and what has is waited for, so that nothing writes any more when the caller sees the
+    error.
     """
     waiting: deque[T | Future[T]] = deque()
     flying = 0
     pool: ThreadPoolExecutor | None = None
+    pace = Pace(jobs, jobs * MOST, slowed) if slowed else None
+    threads = jobs * MOST if pace else jobs
+
+    def at_its_pace(run: Callable[[], T]) -> T:
+        assert pace is not None  # noqa: S101 - used where there is one
+        with pace:
+            return run()
+
     try:
         for step in steps:
             if isinstance(step, Task):
-                pool = pool or ThreadPoolExecutor(jobs, thread_name_prefix="documents")
-                waiting.append(pool.submit(step.run))
+                pool = pool or ThreadPoolExecutor(threads, thread_name_prefix="documents")
+                waiting.append(pool.submit(at_its_pace, step.run) if pace else pool.submit(step.run))
                 flying += 1
             elif not waiting:
                 yield step
@@ -49,7 +64,7 @@ def in_order(steps: Iterable[T | Task[T]], jobs: int) -> Generator[T]:
             while waiting:
                 first = waiting[0]
                 if isinstance(first, Future):
-                    if flying < AHEAD * jobs and len(waiting) < _WAITING and not first.done():
+                    if flying < AHEAD * threads and len(waiting) < _WAITING and not first.done():
                         break
                     flying -= 1
                     yield first.result()
@@ -60,6 +75,8 @@ def in_order(steps: Iterable[T | Task[T]], jobs: int) -> Generator[T]:
             first = waiting.popleft()
             yield first.result() if isinstance(first, Future) else first
     finally:
+        if pace is not None:
+            pace.stop()
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -31,6 +31,9 @@ from urllib.parse import quote, urlsplit
 if TYPE_CHECKING:
     from .wire import Wire
 
+SLOW_DOWN = frozenset({429, 503})
+"""Statuses by which a server asks for fewer requests."""
+
 _NOTHING = hashlib.sha256(b"").hexdigest()
 _LONGEST_ANSWER = 1 << 20
 _TOGETHER = 64 * 1024
@@ -116,6 +119,7 @@ class Express:
                 self._idle.append(connection)
         else:
             connection.close()
+        self._wire.slowed += status in SLOW_DOWN
         return answer if status == 200 else None
 
     def _signed(self, method: str, host: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:

@@ -21,7 +21,7 @@ from urllib.parse import quote
 from fac_backup.plain.errors import FacBackupError
 from fac_backup.plain.locations import BucketAddress
 
-from .express import Express
+from .express import SLOW_DOWN, Express
 from .s3_errors import RETRIED_CODES, RETRIED_STATUS, for_answer, for_exception
 
 
@@ -86,6 +86,8 @@ class Wire:
         self._region = ""
         self._credentials: Any = None
         self._http: Any = None
+        self.slowed = 0
+        """How often the server has asked for fewer requests (503, SlowDown)."""
         self.express = Express(self)
         """The short road for what is done by the thousand."""
 
@@ -195,6 +197,7 @@ class Wire:
                     raise failure from None
                 self._pause(attempt)
                 continue
+            self.slowed += status in SLOW_DOWN
             code = error_code(content) if status >= 300 or b"<Error>" in content[:200] else ""
             if (status < 300 and not code) or status in accept:
                 found = {name.lower(): value for name, value in answer.headers.items()}

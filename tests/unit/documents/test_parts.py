@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,8 +16,10 @@ from hypothesis import strategies as st
 from fac_backup.documents import known
 from fac_backup.documents.known import Known
 from fac_backup.documents.merge import side_by_side
+from fac_backup.documents.pace import Pace
 from fac_backup.documents.shards import Shards, plan
 from fac_backup.documents.source import check_places
+from fac_backup.documents.transfer import Room
 from fac_backup.documents.window import AHEAD, Task, in_order
 from fac_backup.plain.errors import IntegrityError, UsageError
 from fac_backup.plain.locations import BucketAddress, S3Credentials
@@ -69,6 +72,79 @@ def test_after_a_failure_nothing_begins_and_what_has_begun_is_waited_for() -> No
         list(in_order((Task(lambda number=number: work(number)) for number in range(1000)), 2))
     assert not running
     assert len(began) < 5 + AHEAD * 2 + 3
+
+
+class Endpoint:
+    """Answers after ``wait`` seconds, ``most`` requests a second, and asks for less above ``tired`` at a time."""
+
+    def __init__(self, wait: float, most: float = 1e9, tired: int = 10**9) -> None:
+        self._wait, self._most, self._tired = wait, most, tired
+        self.now = 0.0
+        self.slowed = 0
+
+    def serve(self, pace: Pace, requests: int) -> list[int]:
+        limits = []
+        for _ in range(requests):
+            with pace:
+                self.now += 1 / min(pace.limit / self._wait, self._most)
+                self.slowed += pace.limit > self._tired
+            limits.append(pace.limit)
+        return limits
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "least", "most"),
+    [
+        (Endpoint(0.05), 122, 128),
+        (Endpoint(0.05, most=300), 16, 24),
+        (Endpoint(0.05, most=1000), 36, 81),
+        (Endpoint(0.05, tired=40), 8, 60),
+    ],
+    ids=["takes all", "busy at once", "busy later", "says so"],
+)
+def test_as_many_copies_are_in_flight_as_the_endpoint_takes(endpoint: Endpoint, least: int, most: int) -> None:
+    pace = Pace(16, 128, lambda: endpoint.slowed, lambda: endpoint.now)
+    settled = endpoint.serve(pace, 60_000)[20_000:]
+    assert least <= min(settled)
+    assert max(settled) <= most
+
+
+def test_whoever_waits_for_its_turn_when_all_is_over_never_begins() -> None:
+    pace = Pace(1, 8, lambda: 0)
+    refused = threading.Event()
+
+    def wait() -> None:
+        with pytest.raises(CancelledError), pace:
+            pass
+        refused.set()
+
+    with pace:
+        thread = threading.Thread(target=wait)
+        thread.start()
+        pace.stop()
+        assert refused.wait(5)
+    thread.join()
+
+
+def test_documents_that_pass_through_us_share_one_room_and_a_huge_one_goes_alone() -> None:
+    room, lock = Room(100), threading.Lock()
+    held, most, together = 0, 0, 0
+
+    def stream(size: int) -> None:
+        nonlocal held, most, together
+        with room.taken(size):
+            with lock:
+                held += size
+                most = max(most, held)
+                together += held > 500 and held != 1000
+            time.sleep(0.002)
+            with lock:
+                held -= size
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(stream, [30, 30, 30, 1000, 40, 30, 60, 10] * 5))
+    assert most == 1000
+    assert together == 0
 
 
 class Lister:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 import pytest
 import zstandard
 
+from fac_backup.operations import listing
+from fac_backup.operations.surroundings import surroundings
 from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.errors import FacBackupError, FailedError, IntegrityError, LockedError, NoSuchBackupError
 from fac_backup.plain.locations import BucketAddress, S3Credentials
@@ -25,6 +29,7 @@ from fac_backup.store.pieces import Pieces, pack, unpack
 from fac_backup.store.renewal import Ageing
 from fac_backup.store.signing import Signer, new_private_pem
 from fac_backup.store.store import Store
+from fac_backup.store.wire import Wire
 from tests.support.s3 import S3Server
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -182,16 +187,92 @@ def test_where_signatures_are_required_only_validly_signed_backups_exist(backups
         store.tombstones.read(foreign, store.keys)
 
 
-def test_a_hundred_manifests_are_read_quickly_and_summaries_carry_no_pieces(store: Store) -> None:
+class RoundTrips:
+    """Holds requests back until no more come, and lets them go together: counts how often that is needed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self.requests = 0
+        self._last = 0.0
+        self._waiting = 0
+        self._changed = threading.Condition()
+        self._ended = threading.Event()
+        send = Wire._send
+
+        def held_back(wire: Wire, *arguments: Any, **more: Any) -> Any:
+            with self._changed:
+                self._last = time.monotonic()
+                self._waiting += 1
+                self.requests += 1
+                mine = self.count
+                assert self._changed.wait_for(lambda: self.count > mine, 60)
+            return send(wire, *arguments, **more)
+
+        monkeypatch.setattr(Wire, "_send", held_back)
+        self._thread = threading.Thread(target=self._let_go)
+
+    def _let_go(self) -> None:
+        while not self._ended.wait(0.02):
+            with self._changed:
+                if self._waiting and time.monotonic() - self._last > 0.5:
+                    self.count += 1
+                    self._waiting = 0
+                    self._changed.notify_all()
+
+    def __enter__(self) -> RoundTrips:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+def test_a_hundred_backups_are_listed_in_two_round_trips_and_without_their_pieces(
+    s3: S3Server, backups: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store = Store(backups, "default", clock=lambda: NOW)
+    store.open_for_writing()
     pieces = tuple(Piece(sha256=f"{number:064x}", size=1, stored=1) for number in range(50))
     with store.bucket.parallel() as pool:
-        list(pool.map(lambda minute: store.catalog.commit(manifest(an_id(-minute), pieces), None), range(100)))
-    began = time.monotonic()
-    found = store.catalog.read_all()
-    assert len(found) == 100
-    assert time.monotonic() - began < 10
-    assert all(isinstance(entry, Manifest) and entry.pieces() == pieces for entry in found)
+        ids = [an_id(-minute, space="default") for minute in range(100)]
+        list(pool.map(lambda one: store.catalog.commit(manifest(one, pieces), None), ids))
+    store.holds.hold(ids[3], by="somebody")
+    store.audit.record("verify", "done", facts={"backup_id": str(ids[0]), "level": "objects"})
+    store.journal.begin("restore", owner="somebody", step="building")
     assert all(entry.manifest is not None and entry.manifest.pieces() == () for entry in store.catalog.summaries())
+    assert all(isinstance(entry, Manifest) and entry.pieces() == pieces for entry in store.catalog.read_all())
+
+    place = {"FAC_BACKUP_BUCKET": f"s3://{backups.address.name}/{backups.address.prefix}", **s3.env()}
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)  # where no matrix is
+    around = surroundings(doing="list", matrix_file="", inside_actions=False, jobs=2)
+    with RoundTrips(monkeypatch) as trips:
+        data = listing.run("", "", "", around).data
+    assert [len(data["backups"]), data["backups"][0]["verified"]["passed"], data["backups"][3]["held"]] == [
+        100, True, True,
+    ]  # fmt: skip
+    assert trips.count == 2
+    assert trips.requests < 115
+
+
+def test_a_sweep_deletes_a_thousand_at_a_time(backups: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [f"objects/{number:05}" for number in range(2_300)]
+    with backups.parallel() as pool:
+        list(pool.map(lambda key: backups.put(key, b"x"), keys))
+    client, batches, together = backups.client(), list[int](), threading.Barrier(3)
+    delete = client.delete_objects
+
+    def counted(**asked: Any) -> Any:
+        batches.append(len(asked["Delete"]["Objects"]))
+        together.wait(30)  # all three are in flight at once, or this breaks
+        return delete(**asked)
+
+    monkeypatch.setattr(client, "delete_objects", counted)
+    assert backups.delete_many(keys) == 2_300
+    assert sorted(batches) == [300, 1000, 1000]
+    assert not list(backups.list())
 
 
 def test_a_store_of_another_format_is_refused_and_its_own_is_kept_young(backups: Bucket, store: Store) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
 from fac_backup.operations.surroundings import Surroundings
+from fac_backup.plain.backup_id import BackupId
 from fac_backup.policy import retention
 from fac_backup.report import notices
 from fac_backup.report.views import BackupRow, SpaceView, Target, Verified, When
@@ -14,17 +16,19 @@ from fac_backup.store.store import Store
 
 
 def of(store: Store, around: Surroundings, kind: str = "") -> SpaceView:
-    """One space: backups newest first, warnings, rules."""
+    """One space: backups newest first, warnings, rules. Two round trips for a hundred backups."""
     now = around.clock()
-    entries = store.catalog.entries()
-    decisions = {decision.id: decision for decision in plan(store, around, entries)}
-    verified = _verified(store, now)
-    held = store.holds.held()
+    with ThreadPoolExecutor(3) as pool:
+        verifying, holding = pool.submit(_verified, store, now), pool.submit(store.holds.held)
+        journal = pool.submit(store.journal.unfinished)
+        entries = store.catalog.summaries()
+        verified, held, restores = verifying.result(), holding.result(), journal.result()
+    decisions = {decision.id: decision for decision in plan(store, around, entries, held)}
     rows = tuple(
         _row(entry, decisions.get(entry.id), entry.id in held, verified.get(str(entry.id)), store, around, now)
         for entry in sorted(entries, key=lambda entry: entry.id.time, reverse=True)
     )
-    unfinished = "; ".join(f"{entry.operation} at {entry.step}" for entry, _ in store.journal.unfinished())
+    unfinished = "; ".join(f"{entry.operation} at {entry.step}" for entry, _ in restores)
     space = store.space
     fresh = {
         name: notices.FRESH_SECONDS for name in around.matrix.kinds_of(space) if name == "daily" and around.has_matrix
@@ -36,9 +40,14 @@ def of(store: Store, around: Surroundings, kind: str = "") -> SpaceView:
     return SpaceView(space, shown, notices.notices(rows, now, fresh=fresh, unfinished_restore=unfinished), rules)
 
 
-def plan(store: Store, around: Surroundings, entries: list[Entry]) -> tuple[retention.Decision, ...]:
-    """The retention plan for what is in the catalog; damaged manifests stay for a person to look at."""
-    held = store.holds.held()
+def plan(
+    store: Store, around: Surroundings, entries: list[Entry], held: frozenset[BackupId] | None = None
+) -> tuple[retention.Decision, ...]:
+    """The retention plan for what is in the catalog; damaged manifests stay for a person to look at.
+
+    ``held`` saves a request where the caller knows it.
+    """
+    held = store.holds.held() if held is None else held
     candidates = [
         retention.Candidate(
             entry.id,
@@ -124,7 +133,7 @@ def _verified(store: Store, now: datetime) -> dict[str, Verified]:
     from datetime import timedelta
 
     found: dict[str, Verified] = {}
-    for record in store.audit.since(now - timedelta(days=30)):
+    for record in store.audit.since(now - timedelta(days=30), "verify"):
         level, backup_id = record.facts.get("level"), record.facts.get("backup_id")
         if record.operation == "verify" and level in ("objects", "restore") and isinstance(backup_id, str):
             found[backup_id] = Verified(record.at, level, record.result == "done")  # type: ignore[arg-type]

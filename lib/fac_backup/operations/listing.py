@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from fac_backup.hosting.settings import private_words
@@ -21,9 +22,11 @@ def run(space: str, kind: str, html: str, around: Surroundings, max_age_hours: f
     if kind:
         around.matrix.kind(space, kind)
     store = opening.open_store(around, space)
-    store.bucket.check()
-    begun = store.open_for_reading()
-    view = catalog_view.of(store, around, kind)
+    with ThreadPoolExecutor(3) as pool:  # two round trips in all, for a hundred backups
+        checking, opening_it = pool.submit(store.bucket.check), pool.submit(store.open_for_reading)
+        looking = pool.submit(catalog_view.of, store, around, kind)
+        checking.result()  # says best what is wrong with a bucket
+        begun, view = opening_it.result(), looking.result()
     catalog = CatalogView(around.clock(), (view,), restore_url=around.restore_url)
     if html:
         _write_page(Path(html), catalog, private_words(around.env))

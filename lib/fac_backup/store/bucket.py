@@ -364,6 +364,10 @@ class Bucket:
         """A pool of as many threads as this bucket takes requests at once."""
         return ThreadPoolExecutor(self.jobs, thread_name_prefix="bucket")
 
+    def at_once(self, count: int) -> ThreadPoolExecutor:
+        """A pool that reads ``count`` small objects in one round trip, up to 128 of them."""
+        return ThreadPoolExecutor(min(max(count, 1), 128), thread_name_prefix="bucket")
+
     def client(self) -> Any:
         """The boto3 client, for what has no verb here."""
         return self.wire.client

@@ -99,8 +99,11 @@ class Catalog:
         return list(self._each(self._bucket.jobs, whole=True))
 
     def summaries(self) -> list[Entry]:
-        """As ``entries``, but the manifests come without their pieces: a hundred of a big database fit into memory."""
-        return list(self._each(self._bucket.jobs, whole=False))
+        """As ``entries``, but the manifests come without their pieces: a hundred of a big database fit into memory.
+
+        Two round trips for up to 128 backups.
+        """
+        return list(self._each(128, whole=False))
 
     def each(self) -> Iterator[Entry]:
         """As ``entries``, one after the other, so that few manifests are in memory at a time."""
@@ -109,6 +112,7 @@ class Catalog:
     def _each(self, jobs: int, *, whole: bool) -> Iterator[Entry]:
         listed, signatures = self._listed()
         rest = iter(listed)
+        jobs = min(jobs, max(1, len(listed)))
         with ThreadPoolExecutor(jobs, thread_name_prefix="catalog") as pool:
             flying = deque(pool.submit(self._entry, *item, signatures, whole) for item in islice(rest, jobs))
             while flying:

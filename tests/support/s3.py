@@ -131,7 +131,11 @@ class S3Server:
         }
 
     def __enter__(self) -> S3Server:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:  # Ctrl-C while it starts: nobody else knows of it yet
+            self.stop()
+            raise
 
     def __exit__(self, *_: object) -> None:
         self.stop()

@@ -80,6 +80,10 @@ class Watch:
             self.requests.append(time.monotonic() - self.began)
             if self.touched_at < 0 and self.touch(method, path, body):
                 self.touched_at = len(self.requests) - 1
+            if self.instant is not None and len(self.requests) == self.instant.requests + 2:
+                # It is quicker than it was: not so many seconds pass between these requests today.
+                self._strike()
+                return False
             if self.instant is None or len(self.requests) != self.instant.requests:
                 return True
             if self.instant.lost:

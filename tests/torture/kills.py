@@ -12,9 +12,11 @@ After each kill the locks of the dead are broken, as an operator does, and then:
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from fac_backup.documents.backup import YOUNG_SECONDS
 from fac_backup.plain.backup_id import BackupId
 from tests.support.faults import S3Front
 from tests.support.space import Done
@@ -151,17 +153,31 @@ def kill_backup(killer: Killer, rng: random.Random, number: int) -> None:
     world = killer.world
     with world.fresh_store():
         world.sql(f"UPDATE parent SET name = 'attempt {number}' WHERE id = {1 + number % 20}")
-        world.put(f"new/{number % 5}.txt", rng.randbytes(100))
+        _change_documents(world, rng)
         killer.kill(rng, "backup", "backup", "--space", "dev", "--kind", "daily", "--json")
         listed = world.require_committed_are_whole()
-        killer.row.counts["committed before their kill"] += len(listed) > len(world.ids)
+        made = set(listed).difference(world.ids.values())
+        killer.row.counts["committed before their kill"] += bool(made)
+        for one in made:
+            world.require_right(one)
         following = world.run("backup", "--space", "dev", "--kind", "daily", "--json")
         require(following.code == 0, f"the next backup fails: {following.last}")
         world.require_committed_are_whole(following.json["backup_id"])
+        world.require_right(following.json["backup_id"])
         world.require_nothing_left()
         purge(world)
         require(not world.unneeded(), "the next purge leaves what nothing needs")
         world.require_committed_are_whole(following.json["backup_id"])
+
+
+def _change_documents(world: World, rng: random.Random) -> None:
+    """Upload, overwrite, delete: none, one or several, anywhere among those that are there."""
+    there = sorted(world.all_documents())
+    for key in rng.sample(there, rng.choice((0, 1, 1, 2))):
+        world.s3.client().delete_object(Bucket=world.documents, Key=key)
+    for _ in range(rng.choice((0, 0, 1, 2))):
+        key = rng.choice([*there, f"{rng.choice('ahxz')}{rng.randrange(100)}.txt"])
+        world.put(key, rng.randbytes(rng.randrange(200)))
 
 
 def purge(world: World) -> Done:
@@ -222,6 +238,8 @@ def prepare(killer: Killer) -> None:
             killer.learn("purge", "purge", "--space", "dev", "--json")
             world.old_objects = False
     elif name == "kill backup":
+        time.sleep(YOUNG_SECONDS + 1)
+        world.ids["settled"] = world.backup()  # what it lists is known by LIST alone to those that follow
         with world.fresh_store():
             world.sql("UPDATE parent SET name = 'first' WHERE id = 1")
             world.put("new/0.txt", b"first")

@@ -7,6 +7,7 @@ checksum, sequences, constraints, indexes and views; every document's bytes, con
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from typing import Any
 import psycopg2
 
 from fac_backup.documents.check import references
+from fac_backup.documents.listing import Listing
+from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.locations import BucketAddress, S3Credentials
 from fac_backup.store import sweep
 from fac_backup.store.bucket import Bucket
@@ -168,6 +171,20 @@ class World(Space):
             checked = self.run("verify", "--space", self.name, "--backup-id", one, "--level", "objects")
             require(checked.code == 0, f"{one} is listed and not whole: {checked.last}")
         return listed
+
+    def require_right(self, backup_id: str, said: str = "backup") -> None:
+        """A backup of the target as it is now restores, and holds exactly the documents that are there."""
+        checked = self.run("verify", "--space", self.name, "--backup-id", backup_id, "--level", "restore")
+        require(checked.code == 0, f"{said}: a wrong success: {checked.last}")
+        store = self.store()
+        manifest = store.catalog.read(BackupId.parse(backup_id))
+        listed = {entry.key: entry for part in manifest.documents for entry in Listing.of(store.bucket, part).entries()}
+        there = self.all_documents()
+        require(set(listed) == set(there), f"{said}: a wrong success: other documents are in it than there are")
+        for key, (body, _, _) in there.items():
+            known = listed[key].sha256
+            right = listed[key].size == len(body) and known in (None, hashlib.sha256(body).hexdigest())
+            require(right, f"{said}: a wrong success: the document {key!r} is another in it")
 
     def require_nothing_left(self) -> None:
         """No scratch database, journal, pin or held lock."""

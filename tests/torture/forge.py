@@ -2,7 +2,7 @@
 
 Each command is a process of its own, in a process group of its own with the clients that it starts, so that SIGKILL
 hits it as it would hit a job. ``old_objects`` lets purge take objects for older than the day that it leaves alone:
-otherwise no kill would hit its sweep.
+otherwise no kill would hit its sweep. ``lease`` shortens the leases of locks to so many seconds.
 """
 
 from __future__ import annotations
@@ -63,13 +63,21 @@ class Forge:
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
-    def start(self, arguments: tuple[str, ...], env: Mapping[str, str], *, old_objects: bool = False) -> Running:
+    def start(
+        self, arguments: tuple[str, ...], env: Mapping[str, str], *, old_objects: bool = False, lease: float = 0
+    ) -> Running:
         """Start a command."""
         self._count += 1
         stem = Path(self._folder.name) / str(self._count)
         out, err = stem.with_suffix(".out"), stem.with_suffix(".err")
         pid = self._ask(
-            run=arguments, env=dict(env), out=str(out), err=str(err), cwd=self._folder.name, old_objects=old_objects
+            run=arguments,
+            env=dict(env),
+            out=str(out),
+            err=str(err),
+            cwd=self._folder.name,
+            old_objects=old_objects,
+            lease=lease,
         )
         return Running(int(pid), out, err)
 
@@ -93,6 +101,12 @@ class Forge:
         return done
 
 
+def _set_default(function: Any, name: str, value: object) -> None:
+    defaults = function.__kwdefaults__
+    assert name in defaults
+    defaults[name] = value
+
+
 def _child(request: dict[str, Any]) -> None:
     """The forked process: become ``fac-backup``."""
     os.setpgid(0, 0)
@@ -109,9 +123,13 @@ def _child(request: dict[str, Any]) -> None:
     if request["old_objects"]:
         from fac_backup.store import sweep
 
-        defaults = sweep.plan.__kwdefaults__
-        assert defaults is not None
-        defaults["young"] = timedelta(0)
+        _set_default(sweep.plan, "young", timedelta(0))
+    if request["lease"]:
+        from fac_backup.store.locks import Locks
+        from fac_backup.store.store import Store
+
+        _set_default(Store.__init__, "lease", request["lease"])
+        _set_default(Locks.__init__, "slack", 1.0)
     from fac_backup.cli.main import main
 
     code = 70

@@ -66,6 +66,8 @@ class World(Space):
 
     forge: Forge | None = None
     old_objects: bool = False
+    lease: float = 0
+    """Seconds, where it is not the program's own."""
     states: dict[str, State] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
     now: str = ""
@@ -83,7 +85,7 @@ class World(Space):
     def begin(self, *arguments: str, env: Mapping[str, str] | None = None) -> Running:
         """Start a command without waiting."""
         assert self.forge is not None
-        return self.forge.start(arguments, self.env(env), old_objects=self.old_objects)
+        return self.forge.start(arguments, self.env(env), old_objects=self.old_objects, lease=self.lease)
 
     def run(self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 180) -> Done:
         """Run a command to its end."""

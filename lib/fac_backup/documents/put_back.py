@@ -23,7 +23,7 @@ def take_away(work: Restore, given: Listing, added: Added | None = None) -> int:
     """
     work.listing.verify()
     given.verify()
-    extra, count = Extra(work.target), 0
+    extra, count = Extra(work), 0
     known = side_by_side(work.listing.entries(), given.entries(), lambda entry: entry.key, lambda entry: entry.key)
     rows = side_by_side(
         documents(work.target, work.between),

@@ -81,6 +81,8 @@ class Restore:
     last: Listing | None = None
     options: Options = field(default_factory=Options)
     between: KeyRange = EVERYTHING
+    alive: Callable[[], None] = lambda: None
+    """Called before each change of the target; raises LockedError if our lease is lost."""
 
 
 class Added:
@@ -203,7 +205,7 @@ def _carried_out(work: Restore, added: Added, counts: dict[str, int]) -> Generat
     transfer = Transfer(work.stored, work.target)
     size = 0
     with closing(transfer), closing(_settled(work, added, transfer)) as changes:
-        extra = Extra(work.target)
+        extra = Extra(work)
         for change in changes:
             _count(counts, change)
             if change.action is Action.DELETE and change.found is not None:
@@ -219,8 +221,8 @@ def _carried_out(work: Restore, added: Added, counts: dict[str, int]) -> Generat
 class Extra:
     """What the target has too much, deleted by the thousand."""
 
-    def __init__(self, target: Bucket) -> None:
-        self._target = target
+    def __init__(self, work: Restore) -> None:
+        self._work = work
         self._keys: list[str] = []
 
     def delete(self, key: str) -> None:
@@ -232,7 +234,8 @@ class Extra:
     def flush(self) -> None:
         """Delete what has been named so far."""
         if self._keys:
-            self._target.delete_many(self._keys)
+            self._work.alive()
+            self._work.target.delete_many(self._keys)
             self._keys = []
 
 
@@ -320,6 +323,7 @@ def _copy(work: Restore, transfer: Transfer, change: Change) -> tuple[Entry, str
     """Bring one stored document to the target; its entry and the ETag that it got there."""
     entry = change.entry
     assert entry is not None  # noqa: S101 - only additions and overwrites come here
+    work.alive()
     stored = object_key(work.listing.label, entry.object)
     try:
         done = transfer.copy(stored, entry.key, etag=entry.expected_etag, size=entry.size, sha256=entry.sha256)

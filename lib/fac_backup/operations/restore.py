@@ -65,6 +65,9 @@ LOCK_WAIT = 900.0
 """Seconds to wait for backups of the target, and for a purge of either store, to end."""
 
 
+UNTOUCHED = frozenset({"begun", "building"})
+"""Steps of the journal at which nothing of the target has changed yet."""
+
 HALF_REPLACED = frozenset({"swapping", "swapped", "wiping", "filled"})
 """Steps of the journal from which on the target may be neither what it was nor the backup. Before them the old database
 serves, and people may have gone on with it: then a restore begins anew, with a pre-restore backup of its own."""
@@ -233,10 +236,15 @@ class _Work:
     def _failed(self, error: BaseException) -> None:
         """Put back what was changed and say so in ``error``. Raises ActNowError where that cannot be done."""
         known = told(error)
-        if isinstance(error, LockedError):
-            # Somebody else may be at work on the target: we must not touch it any more.
+        lost = error if isinstance(error, LockedError) else self._lost_lock()
+        if lost is not None:
+            # Somebody else may be at work on the target: we must not touch it any more, not even to put it back.
+            if self._journal is None or self._journal[0].step in UNTOUCHED:
+                raise LockedError(
+                    lost.what, state="The target is as before.", next_step="See who restores into it, then run again."
+                ) from None
             raise ActNowError(
-                f"The restore stopped, because its lock was lost ({error.what})",
+                f"The restore stopped, because its lock was lost ({lost.what})",
                 state=self._database.state(),
                 next_step=f"See whether another restore into {self.target.space} runs (`fac-backup unlock`); if none "
                 f"does: `fac-backup restore --target {self.target.space} --resume`.",
@@ -284,6 +292,14 @@ class _Work:
         for lease in self._leases:
             lease.check()
 
+    def _lost_lock(self) -> LockedError | None:
+        """Whatever failed may have failed because we were paused and another restore has taken over."""
+        try:
+            self._alive()
+        except LockedError as error:
+            return error
+        return None
+
     def _note(self, step: str) -> None:
         """As ``_step``, but one that goes on where another was killed stays at the later step."""
         self._alive()
@@ -291,10 +307,11 @@ class _Work:
             self._step(step)
 
     def _step(self, step: str, data: dict[str, Any] | None = None) -> None:
-        """Note in the journal what comes next, after a last look at the leases."""
+        """Note in the journal what comes next, between two looks at the leases: the second is the last before it."""
         self._alive()
         if self._journal is not None:
             self._journal = self.target.store.journal.advance(*self._journal, step, data)
+        self._alive()
 
     def _forget(self) -> None:
         if self._journal is not None:

@@ -242,6 +242,7 @@ class InPlace:
         """Wipe, fill, verify."""
         step("wiping", {"wiping": True})
         self._touched = True
+        _end_everybody(self._database)
         with _others_kept_out(self._database):
             inplace.wipe(self._database)
             self._report = self._fill(self._chosen.manifest, self._chosen.pieces)
@@ -258,6 +259,7 @@ class InPlace:
         if undo is None:
             return False
         log.warning("Putting the database back from %s", undo.id)
+        _end_everybody(self._database)
         with _others_kept_out(self._database):
             inplace.wipe(self._database)
             self._fill(undo, self._target.store.pieces)
@@ -325,6 +327,18 @@ def _made_at(token: str) -> float:
         return float(int(token[:8], 16))
     except ValueError:
         return 0.0
+
+
+def _end_everybody(database: Database) -> None:
+    """End our own program's sessions too: those of a restore that was killed or paused, and lost its lock to us, would
+    go on filling what we wipe."""
+    session = database.connect(autocommit=True)
+    try:
+        sessions.end_sessions(session, [database.name], ours=True)
+    except psycopg2.Error as error:
+        raise failure(error, f"The sessions of {database.called} could not be ended") from None
+    finally:
+        session.close()
 
 
 def _others_kept_out(database: Database) -> sessions.KeptOut:

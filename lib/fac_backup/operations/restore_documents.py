@@ -27,7 +27,7 @@ class Documents:
     def __init__(
         self, chosen: Chosen, target: Opened, around: Surroundings, alive: Callable[[], None] = lambda: None
     ) -> None:
-        """``alive`` is called with every document that is changed; it raises LockedError if the lease is lost."""
+        """``alive`` is called before each change; it raises LockedError if the lease is lost."""
         self._alive = alive
         self._chosen = chosen
         self._target = target
@@ -116,7 +116,6 @@ def work_for(
 
     def progress(done: int, total: int | None, _size: int) -> None:
         nonlocal seen
-        alive()
         if task is not None:
             if total is not None:
                 task.set_total(total)
@@ -131,4 +130,5 @@ def work_for(
         last=records.load(target.bucket, source.label),
         options=Options(jobs=around.transfers, progress=progress, clock=around.clock),
         between=between,
+        alive=alive,
     )

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Literal
 
 from fac_backup.plain.backup_id import BackupId
-from fac_backup.plain.errors import FailedError, IntegrityError, NoSuchBackupError
+from fac_backup.plain.errors import FailedError, IntegrityError, LockedError, NoSuchBackupError
 from fac_backup.plain.manifest import Manifest
 from fac_backup.plain.words import IDS, did_you_mean
 
@@ -217,7 +217,11 @@ class Catalog:
         raise FailedError("No backup id is free in the next ten minutes", next_step="Check this machine's clock.")
 
     def commit(self, manifest: Manifest, lease: Lease | None, *, signer: Signer | None = None) -> None:
-        """Make the backup exist. The manifest's PUT is the last write; ``lease`` is checked just before it."""
+        """Make the backup exist. The manifest's PUT is the last write; ``lease`` is checked just before it, and after:
+        of a process that was paused between the two a purge may have swept the pieces, so its manifest goes again.
+
+        Raises LockedError if the lease is lost, FailedError if the id is taken.
+        """
         key = layout.manifest_key(manifest.backup_id)
         data = manifest.to_json()
         self._bucket.put(layout.own_key(manifest.backup_id, note.NAME), note.text(manifest.backup_id))
@@ -229,6 +233,12 @@ class Catalog:
             self._bucket.put_new(key, data)
         except AlreadyThere:
             raise FailedError(f"There is a backup {manifest.id} already", next_step="Run the backup again.") from None
+        if lease is not None:
+            try:
+                lease.check()
+            except LockedError:
+                self.remove(manifest.backup_id)
+                raise
 
     def remove(self, backup_id: BackupId) -> None:
         """Make a backup not exist. Write its tombstone before; what it alone needed is swept after."""

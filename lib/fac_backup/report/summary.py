@@ -40,22 +40,22 @@ def render(
     shown = [fact for fact in outcome.facts if not (public and fact.private)]
     if shown:
         parts.append(facts(shown))
-    parts += [_alert("WARNING", [_text(warning, MAX_TEXT)]) for warning in outcome.warnings]
+    parts += [_alert("WARNING", [_prose(warning)]) for warning in outcome.warnings]
     if outcome.checks:
         parts.append(checks(outcome.checks))
     if outcome.plan:
         parts.append(plan(outcome.plan, now, dry_run=outcome.dry_run) + f"\n\n{words.tally(outcome)}.")
-    parts += [space(view, now) for view in outcome.spaces]
+    parts += [space(view, now, heading=len(outcome.spaces) > 1) for view in outcome.spaces]
     if outcome.undo_id:
         parts.append(
             "#### To undo it\n\nThe state before this restore is a backup of its own:\n\n" + _code(outcome.undo_id)
         )
+    elif outcome.forms:
+        parts.append("#### To restore it")
     if outcome.forms:
         parts.append(forms(outcome.forms))
     if outcome.next_steps:
-        parts.append(
-            "#### What to do next\n\n" + "\n".join(f"1. {_text(step, MAX_TEXT)}" for step in outcome.next_steps)
-        )
+        parts.append("#### What to do next\n\n" + "\n".join(f"1. {_prose(step)}" for step in outcome.next_steps))
     links = [_link(text, address) for text, address in outcome.links]
     if any(links):
         parts.append(" · ".join(link for link in links if link))
@@ -86,10 +86,8 @@ def forms(rows: Sequence[Form]) -> str:
          *((_text(row.purpose),) if with_purpose else ()))
         for row in rows
     ]  # fmt: skip
-    return (
-        "#### To restore it\n\nOpen the restore workflow, press *Run workflow* and fill in one of these lines:\n\n"
-        + _table(header, body)
-    )
+    line = "this line" if len(body) == 1 else "one of these lines"
+    return f"Open the restore workflow, press *Run workflow* and fill in {line}:\n\n" + _table(header, body)
 
 
 def plan(rows: Sequence[PlanRow], now: datetime, *, dry_run: bool = False) -> str:
@@ -97,7 +95,7 @@ def plan(rows: Sequence[PlanRow], now: datetime, *, dry_run: bool = False) -> st
     go = "would go" if dry_run else "goes"
     ordered = sorted(rows, key=lambda row: row.keep)
     return _table(
-        ("", "backup", "rule", "why", "goes"),
+        ("plan", "backup", "rule", "why", "goes"),
         [
             ("✅ keep" if row.keep else f"🗑️ **{go}**", _inline(row.id), _text(row.rule), _text(row.reason, MAX_TEXT),
              "now" if not row.keep else _in(row.expires, now))
@@ -109,10 +107,10 @@ def plan(rows: Sequence[PlanRow], now: datetime, *, dry_run: bool = False) -> st
 
 def checks(rows: Sequence[CheckRow]) -> str:
     """Every check of a decision, passed or not: the ones that failed first."""
-    marks = {True: "✅", False: "❌", None: "➖"}
+    marks = {True: "✅&nbsp;yes", False: "❌&nbsp;**no**", None: "➖"}
     ordered = sorted(rows, key=lambda row: row.passed is not False)
     return _table(
-        ("", "check", "result"),
+        ("passed", "check", "result"),
         [
             (marks[row.passed], _text(row.name),
              " ".join(part for part in (_text(row.sentence, MAX_TEXT), _link("Set it", row.url)) if part))
@@ -122,9 +120,9 @@ def checks(rows: Sequence[CheckRow]) -> str:
     )  # fmt: skip
 
 
-def space(view: SpaceView, now: datetime) -> str:
+def space(view: SpaceView, now: datetime, *, heading: bool = True) -> str:
     """One space of the catalog: warnings, a table, and the newest backup's id and forms to copy."""
-    parts = [f"### {_text(view.name)}"]
+    parts = [f"### {_text(view.name)}"] if heading else []
     serious = [_text(notice.text, MAX_TEXT) for notice in view.notices if notice.serious]
     others = [_text(notice.text, MAX_TEXT) for notice in view.notices if not notice.serious]
     if serious:
@@ -137,7 +135,7 @@ def space(view: SpaceView, now: datetime) -> str:
     parts.append(f"{plural(len(view.backups), 'backup')}{stored}.")
     parts.append(
         _table(
-            ("backup", "age", "database", "documents", "restore to", "kept", "remarks"),
+            ("backup", "age", "database, documents", "restore to", "kept"),
             [_backup(row, now) for row in view.backups],
             MAX_ROWS,
         )
@@ -145,23 +143,24 @@ def space(view: SpaceView, now: datetime) -> str:
     newest = next((row for row in view.backups if forms_for(row)), None)
     if newest:
         parts.append(
-            f"The newest, {words.age(newest.age_seconds)} old:\n\n{_code(newest.id)}\n\n{forms(forms_for(newest))}"
+            f"#### To restore the newest, {words.age(newest.age_seconds)} old\n\n{_code(newest.id)}\n\n"
+            + forms(forms_for(newest))
         )
     return "\n\n".join(parts)
 
 
 def _backup(row: BackupRow, now: datetime) -> tuple[str, ...]:
-    remarks = [_text(flag, MAX_TEXT) for flag in words.flags(row, now)] + ([_text(row.note)] if row.note else [])
+    remarks = [f"**{_text(flag, MAX_TEXT)}**" for flag in words.flags(row, now)]
+    remarks += [_text(row.note)] if row.note else []
+    documents = _unbroken(f"{size(row.documents_bytes)} in {row.documents_count:,}")
     return (
-        _inline(row.id),
+        "<br>".join((_inline(row.id), *remarks)),
         _unbroken(words.age(row.age_seconds)),
-        _unbroken(size(row.database_bytes)),
-        f"{_unbroken(size(row.documents_bytes))} ({row.documents_count:,})",
-        "<br>".join(_text(words.target_briefly(to)) for to in row.restorable_to)
+        f"{_unbroken(size(row.database_bytes))}<br>{documents}",
+        ", ".join(_text(words.target_briefly(to)) for to in row.restorable_to)
         if row.usable and row.restorable_to
         else _text(words.targets(row)),
         _text(words.until(row, now), MAX_TEXT),
-        "<br>".join(remarks),
     )
 
 
@@ -178,7 +177,7 @@ def _failure(outcome: Outcome, runbook: str) -> str:
     failure = outcome.failure
     assert failure is not None  # noqa: S101  the caller has looked
     rows = (("What happened", failure.what), ("State now", failure.state), ("What to do", failure.next_step))
-    lines = [f"**{what}:** {_text(value, MAX_TEXT)}" for what, value in rows if value.strip()]
+    lines = [f"**{what}:** {_prose(value)}" for what, value in rows if value.strip()]
     meaning = words.EXIT_CODES.get(failure.exit_code, "failed")
     link = _link(f"the runbook on exit code {failure.exit_code}", f"{runbook}#{failure.anchor}")
     return _alert("CAUTION", [*lines, f"Exit code {failure.exit_code} ({meaning}): see {link}"])
@@ -206,6 +205,17 @@ def _in(expires: datetime | None, now: datetime) -> str:
 
 def _text(text: str, limit: int = 200) -> str:
     return for_markdown(text, limit)
+
+
+def _prose(text: str) -> str:
+    """A sentence; what stands between two backticks in it is shown as code, and is as safe as the rest."""
+    pieces = one_line(text, MAX_TEXT).split("`")
+    if len(pieces) % 2 == 0:  # one has no partner
+        return _text(text, MAX_TEXT)
+    return "".join(
+        f"<code>{_text(piece, MAX_TEXT)}</code>" if index % 2 else _text(piece, MAX_TEXT)
+        for index, piece in enumerate(pieces)
+    )
 
 
 def _inline(text: str) -> str:

@@ -27,12 +27,12 @@ for (const view of ask.views) {
   page.on("pageerror", (error) => messages.push(`error: ${error.message}`));
   page.on("dialog", (dialog) => { messages.push(`dialog: ${dialog.message()}`); dialog.dismiss(); });
   await page.goto(ask.url);
+  if (view.screenshot) await page.screenshot({ path: view.screenshot, fullPage: true });
   await page.evaluate(() => { for (const part of document.querySelectorAll("details")) part.open = true; });
   if (ask.axe) await page.evaluate(axe);
   const result = !ask.axe ? { passes: [], violations: [] } : await page.evaluate(() => window.axe.run(document, {
     runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
   }));
-  if (view.screenshot) await page.screenshot({ path: view.screenshot, fullPage: true });
   answer.views.push({
     name: view.name,
     requests: requests.filter((url) => url !== ask.url && !url.startsWith("data:")),

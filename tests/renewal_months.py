@@ -129,9 +129,10 @@ def simulate(url: str, days: int, *, age: int = 50, renewing: bool = True) -> tu
 
 def _restored(around: Surroundings, first: str) -> int:
     """How many of the backups that are kept are whole; the oldest one is restored and compared."""
+    from fac_backup.operations.listing import ListRequest
     from fac_backup.operations.listing import run as list_
 
-    rows = list_("dev", "", "", around).data["backups"]
+    rows = list_(ListRequest("dev"), around).data["backups"]
     for row in rows:
         verify.run(verify.VerifyRequest("dev", row["id"]), around)
     restore(RestoreRequest("dev", "dev", first, "dev"), replace(around, doing="restore"))

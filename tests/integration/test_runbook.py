@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg2
 import pytest
 
 from tests.support.postgres import PostgresServer
@@ -104,6 +105,44 @@ def test_a_killed_restore_is_resumed(space: Space) -> None:
     if space.stored("journal/"):
         carry_out(space, "A restore was cancelled")
     assert space.state() == before
+
+
+def test_exit_code_7_is_cured_as_the_runbook_says(
+    pg18: PostgresServer, s3: S3Server, tmp_path: Path, unique: str
+) -> None:
+    space = Space(pg18, s3, tmp_path, unique, createdb=False).fill(children=200, documents=6)
+    before = space.state()
+    backup_id = space.backup()
+    space.sql("DELETE FROM child")
+    # In place, the old database is gone when the SQL before the end runs. It waits for as long as this session lives,
+    # and fails; meanwhile nobody may connect any more, so that nothing can be put back either.
+    holding = psycopg2.connect(space.url.rpartition("/")[0] + "/postgres", application_name=f"hold {unique}")
+    (space.folder / "slow.sql").write_text(
+        "DO $$ BEGIN WHILE EXISTS (SELECT FROM pg_stat_activity"
+        f" WHERE application_name = 'hold {unique}') LOOP PERFORM pg_sleep(0.1);"
+        " PERFORM pg_stat_clear_snapshot(); END LOOP; RAISE EXCEPTION 'no'; END $$"
+    )
+    process = space.start(
+        "restore", "--source", "dev", "--target", "dev", "--backup-id", backup_id, "--confirm", "dev",
+        "--before-swap-sql", "slow.sql",
+    )  # fmt: skip
+    waiting = f"SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DO %hold {unique}%'"
+    holding.autocommit = True  # what a transaction has seen of pg_stat_activity it sees until its end
+    with holding.cursor() as cursor:
+        cursor.execute(waiting)
+        while cursor.fetchone() == (0,) and process.poll() is None:
+            cursor.execute(waiting)
+    pg18.execute("postgres", f'ALTER ROLE "{unique}_owner" NOLOGIN')
+    holding.close()
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 7, err
+    last = err.strip().splitlines()[-1]
+    assert "--resume" in last
+    assert "pre-restore" in last, "the undo is named"
+    pg18.execute("postgres", f'ALTER ROLE "{unique}_owner" LOGIN')
+    assert "restored" in carry_out(space, "Exit code 7")
+    assert space.state() == before
+    space.close()
 
 
 def test_the_age_of_the_newest_backup_is_asked(space: Space) -> None:

@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from fac_backup.hosting.settings import private_words
 from fac_backup.operations import catalog_view, gate, opening
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
-from fac_backup.plain.errors import FailedError, UsageError
+from fac_backup.plain.errors import FailedError, NoSuchBackupError, UsageError
 from fac_backup.report.views import CatalogView, Outcome
 
 NEVER = "Nothing was ever backed up at this place. If something was, check the bucket, its prefix and the space's name."
 
 
-def run(space: str, kind: str, html: str, around: Surroundings, max_age_hours: float | None = None) -> Result:
+@dataclass(frozen=True)
+class ListRequest:
+    """What is asked for."""
+
+    space: str = ""
+    kind: str = ""
+    before: datetime | None = None
+    """Only backups whose moment is before this one (aware)."""
+    newest: bool = False
+    """Print the newest one's id and nothing else."""
+    html: str = ""
+    """A folder for the page; empty: none is written."""
+    max_age_hours: float | None = None
+
+
+def run(request: ListRequest, around: Surroundings) -> Result:
     """1. may this run;  2. read the catalog;  3. plan the retention;  4. show, or write the page."""
-    space = around.one_space(space)
+    space, kind, max_age_hours = around.one_space(request.space), request.kind, request.max_age_hours
     gate.admit(gate.Wish("list", space=space, kind=kind), around)
     if kind:
         around.matrix.kind(space, kind)
@@ -27,9 +44,12 @@ def run(space: str, kind: str, html: str, around: Surroundings, max_age_hours: f
         looking = pool.submit(catalog_view.of, store, around, kind)
         checking.result()  # says best what is wrong with a bucket
         begun, view = opening_it.result(), looking.result()
+    if request.before is not None:
+        wanted = tuple(row for row in view.backups if row.created < request.before)
+        view = replace(view, backups=wanted)
     catalog = CatalogView(around.clock(), (view,), restore_url=around.restore_url)
-    if html:
-        _write_page(Path(html), catalog, private_words(around.env))
+    if request.html:
+        _write_page(Path(request.html), catalog, private_words(around.env))
     sound = [row for row in view.backups if row.usable]
     newest = sound[0] if sound else None
     data = {
@@ -49,7 +69,11 @@ def run(space: str, kind: str, html: str, around: Surroundings, max_age_hours: f
         )
         error.outcome, error.data = outcome, data
         raise error
-    return Result(outcome, data)
+    if request.newest and newest is None:
+        raise NoSuchBackupError(
+            f"There is no such backup of {space}", next_step=f"See `fac-backup list --space {space}`."
+        )
+    return Result(outcome, data, printed=newest.id if request.newest and newest else "")
 
 
 def _write_page(folder: Path, view: CatalogView, hidden: tuple[str, ...]) -> None:

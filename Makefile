@@ -30,7 +30,7 @@ bench: setup  ## side by side with what users would run instead (BENCH_SCALE=0.1
 
 generate: setup  ## everything that is made from something else: schema, aliases, tables of inputs
 	@$(BIN)/python -m fac_backup.policy.schema > action-matrix.schema.json
-	@$(BIN)/python tools/generate_actions.py
+	@$(BIN)/python tools/generate_actions.py && $(BIN)/python tools/generate_format.py
 
 bundle: setup  ## the program as one file for each Python, for tasks on Cloud Foundry
 	@python3 tools/bundle.py --output dist

@@ -70,13 +70,8 @@ def run(request: BackupRequest, around: Surroundings) -> Result:
     ):
         reader = engine.of(wanted.engine, wanted.space, around)
         with engine.read_by(reader, opened, wanted.archives, wanted.manage_py, around) as there:
-            manifest = take(there, around, _told(wanted, reader), lease, began=began)
+            manifest = take(there, around, replace(wanted, engine=reader), lease, began=began)
     return views.backup_result(manifest, opened, around)
-
-
-def _told(wanted: BackupRequest, reader: str) -> BackupRequest:
-    """A backup that another engine read says so."""
-    return wanted if wanted.note or reader == engine.OURS else replace(wanted, note=f"made by {reader}")
 
 
 def take(
@@ -101,6 +96,7 @@ def take(
             documents.start()
 
         part = dump(opened.database, store.pieces, dump_options(wanted, around, after_snapshot))
+        part = part.model_copy(update={"engine": engine.IN_MANIFESTS[wanted.engine or engine.OURS]})
         copied = documents.finish()
 
     markers.renew(opened)

@@ -26,6 +26,9 @@ from fac_backup.plain.errors import UsageError
 
 OURS = "fac-backup"
 LIBRARY = "django-dbbackup"
+IMPORT = "import"
+IN_MANIFESTS = {OURS: "pg_dump", LIBRARY: "django-dbbackup", IMPORT: "import"}
+"""What the manifest of a backup calls who read its data."""
 
 
 def of(asked: str, space: str, around: Surroundings) -> str:

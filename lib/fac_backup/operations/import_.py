@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from fac_backup.documents.source import Source
-from fac_backup.operations import archives, backup, gate, markers, opening, views
+from fac_backup.operations import archives, backup, engine, gate, markers, opening, views
 from fac_backup.operations.archives import LIVE
 from fac_backup.operations.opening import Opened
 from fac_backup.operations.result import Result
@@ -48,7 +48,7 @@ def run(request: ImportRequest, around: Surroundings) -> Result:
         opened.store.open_for_writing()
         lease = stack.enter_context(opened.store.locks.acquire("store", "shared", wait=backup.LOCK_WAIT))
         lent, left_out = stack.enter_context(archives.lent(opened, archive, media, around))
-        wanted = backup.BackupRequest(space=space, kind="manual", note=request.note or "imported")
+        wanted = backup.BackupRequest(space=space, kind="manual", note=request.note or "imported", engine=engine.IMPORT)
         manifest = backup.take(lent, around, wanted, lease, began=began)
     result = views.backup_result(manifest, opened, around)
     warnings = result.outcome.warnings

@@ -24,6 +24,7 @@ def backup_result(manifest: Manifest, opened: Opened, around: Surroundings) -> R
         Fact("space", manifest.space),
         Fact("kind", manifest.kind),
         *([Fact("note", manifest.note)] if manifest.note else []),
+        *([Fact("read by", manifest.database.engine)] if manifest.database.engine != "pg_dump" else []),
         Fact("database", size(manifest.database.size)),
         Fact("documents", f"{plural(manifest.documents_count, 'document')}, {size(manifest.documents_size)}"),
         Fact("uploaded", f"{size(figures.uploaded)} (database {size(figures.uploaded_database)}, "
@@ -77,6 +78,7 @@ def figures_of(manifest: Manifest, around: Surroundings) -> dict[str, object]:
         "backup_id": manifest.id,
         "space": manifest.space,
         "kind": manifest.kind,
+        "engine": manifest.database.engine,
         "created": manifest.created.isoformat(),
         "age_seconds": round((around.clock() - manifest.created).total_seconds()),
         "database_bytes": manifest.database.size,

@@ -95,6 +95,7 @@ class Database(Plain):
     """The database of one backup."""
 
     engine: Literal["pg_dump", "import", "django-dbbackup"] = "pg_dump"
+    """Who read the data: this program, or django-dbbackup, now or once (import). The archive is pg_dump's."""
     server_version: int
     """As ``server_version_num``: 150018 for 15.18."""
     dumped_with: int

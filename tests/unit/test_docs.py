@@ -1,0 +1,79 @@
+"""The documents: what is generated is fresh, every link leads somewhere, nothing tells where it was written."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fac_backup.cli.main import COMMANDS
+from fac_backup.report.views import Failure
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^ *```.*?^ *```", "", text, flags=re.M | re.S)
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page: small letters, blanks to hyphens, signs left out."""
+    found = set()
+    for heading in re.findall(r"^#+ (.+)$", without_code(path.read_text()), re.M):
+        text = re.sub(r"[`*]|\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        found.add(re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-"))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_to_a_file_and_a_heading_that_are_there(page: Path) -> None:
+    for target in LINK.findall(without_code(page.read_text())):
+        if target.startswith(("https://", "http://", "mailto:")):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (page.parent / name).resolve() if name else page
+        assert path.exists(), target
+        if anchor and path.suffix == ".md":
+            assert anchor in anchors(path), target
+
+
+def test_pages_that_code_names_are_there() -> None:
+    for path in [
+        *ROOT.glob("lib/**/*.py"),
+        *ROOT.glob("tools/*.py"),
+        *ROOT.glob("*.toml"),
+        *ROOT.glob("**/action.yml"),
+    ]:
+        for name in re.findall(r"docs/[a-z-]+\.md", path.read_text()):
+            assert (ROOT / name).exists(), f"{path.relative_to(ROOT)} names {name}"
+
+
+def test_each_exit_code_has_its_heading_in_the_runbook_that_summaries_link_to() -> None:
+    there = anchors(ROOT / "docs" / "operations.md")
+    assert {Failure("", "", "", code).anchor for code in range(1, 8)} <= there
+
+
+@pytest.mark.parametrize("line", ["tools/generate_format.py", "-m benchmarks.readme"])
+def test_what_is_generated_is_what_would_be_written(line: str) -> None:
+    done = subprocess.run([sys.executable, *line.split(), "--check"], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help_with_an_example_and_json(command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fac_backup", command, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "Example" in done.stdout
+    assert f"fac-backup {command}" in done.stdout
+    assert "--json" in done.stdout
+
+
+def test_no_page_names_a_place_of_whoever_wrote_it() -> None:
+    for page in PAGES:
+        assert not re.search(r"(?<![\w.])/(work|tmp/wt)\b", page.read_text()), page.name

@@ -249,7 +249,7 @@ def test_a_hundred_backups_are_listed_in_two_round_trips_and_without_their_piece
     monkeypatch.chdir(tmp_path)  # where no matrix is
     around = surroundings(doing="list", matrix_file="", inside_actions=False, jobs=2)
     with RoundTrips(monkeypatch) as trips:
-        data = listing.run("", "", "", around).data
+        data = listing.run(listing.ListRequest(), around).data
     assert [len(data["backups"]), data["backups"][0]["verified"]["passed"], data["backups"][3]["held"]] == [
         100, True, True,
     ]  # fmt: skip

@@ -94,6 +94,8 @@ class RestoreRequest:
     beside: str = ""
     only: tuple[str, ...] = ()
     before_swap_sql: str = ""
+    continued: bool = False
+    """A later stage of a restore in shards (``sharded_restore``)."""
 
 
 def run(
@@ -348,7 +350,7 @@ def admit(request: RestoreRequest, around: Surroundings) -> gate.Admission:
     """Whether this run may do it, with fresh facts. Raises RefusedError."""
     wish = gate.Wish(
         "restore", source=request.source, target=request.target, backup_id=request.backup_id, confirm=request.confirm,
-        resume=request.resume, dry_run=request.dry_run,
+        resume=request.resume, dry_run=request.dry_run, continued=request.continued,
     )  # fmt: skip
 
     def made_by_this_run() -> bool:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from fac_backup.documents import backup as document_backup
@@ -58,6 +59,8 @@ def run(request: RestoreRequest, sharding: Sharding, around: Surroundings) -> Re
             "--resume, --dry-run, --beside and --only do not go with --shards",
             next_step="A restore that was killed is resumed without shards: what they have added is found again.",
         )
+    # Shards take hours; later stages need the plan of this run, which was admitted within its hour.
+    request = replace(request, continued=sharding.stage != "plan")
     if sharding.stage == "finish":
         return _finish(request, sharding, around)
     restore.refuse_nonsense(request, around)

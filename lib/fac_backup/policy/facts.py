@@ -66,6 +66,8 @@ class Request:
     """``hold --release``."""
     resume: bool = False
     """``restore --resume``: finish what a killed restore began; source and id stand in its journal."""
+    continued: bool = False
+    """A later stage of a restore in shards: it needs the plan of this very run, which was admitted within its hour."""
 
     @property
     def subject(self) -> str:

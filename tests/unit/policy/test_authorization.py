@@ -260,6 +260,13 @@ def test_where_no_job_authorized_it_a_run_that_began_over_an_hour_ago_is_refused
     assert decide(unattended(started_seconds_ago=started), FAC).allowed
 
 
+def test_a_later_stage_of_shards_may_take_hours_but_no_longer_than_an_authorization_that_is_given():
+    stage = replace(REQUEST, continued=True)
+    assert not why(by_hand(stage, started_seconds_ago=20_000.0))
+    assert list(why(by_hand(stage, authorized_seconds_ago=20_000.0))) == ["age"]
+    assert "who: actor" in why(by_hand(stage, started_seconds_ago=20_000.0, memberships={}))
+
+
 # Unattended, and finished by hand.
 
 NIGHTLY = replace(RUN, event="schedule", actor="whoever", triggering_actor="whoever")

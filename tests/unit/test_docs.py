@@ -77,3 +77,11 @@ def test_each_command_has_help_with_an_example_and_json(command: str) -> None:
 def test_no_page_names_a_place_of_whoever_wrote_it() -> None:
     for page in PAGES:
         assert not re.search(r"(?<![\w.])/(work|tmp/wt)\b", page.read_text()), page.name
+
+
+def test_the_changelog_begins_with_the_version_that_a_release_would_have() -> None:
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.M)
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert version is not None
+    assert newest is not None
+    assert newest[1] in (version[1], "Unreleased")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fac_backup.cli.main import COMMANDS
+from fac_backup.hosting.github.inputs import ACTIONS
 from fac_backup.report.views import Failure
 
 ROOT = Path(__file__).parents[2]
@@ -85,3 +86,11 @@ def test_the_changelog_begins_with_the_version_that_a_release_would_have() -> No
     assert version is not None
     assert newest is not None
     assert newest[1] in (version[1], "Unreleased")
+
+
+def test_the_readme_names_every_action_and_every_workflow_to_call() -> None:
+    text = (ROOT / "README.md").read_text()
+    for name in ACTIONS:
+        assert f"`fac/backup-actions/{name}@v1`" in text
+    for path in ROOT.glob(".github/workflows/*.yml"):
+        assert "workflow_call" not in path.read_text() or f"`{path.name}`" in text, path.name

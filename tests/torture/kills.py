@@ -173,9 +173,10 @@ def kill_backup(killer: Killer, rng: random.Random, number: int) -> None:
 def _change_documents(world: World, rng: random.Random) -> None:
     """Upload, overwrite, delete: none, one or several, anywhere among those that are there."""
     there = sorted(world.all_documents())
-    for key in rng.sample(there, rng.choice((0, 1, 1, 2))):
+    fewer = len(there) > 5
+    for key in rng.sample(there, rng.choice((0, 1, 1, 2)) if fewer else 0):
         world.s3.client().delete_object(Bucket=world.documents, Key=key)
-    for _ in range(rng.choice((0, 0, 1, 2))):
+    for _ in range(rng.choice((0, 0, 1, 2)) if fewer else 5):
         key = rng.choice([*there, f"{rng.choice('ahxz')}{rng.randrange(100)}.txt"])
         world.put(key, rng.randbytes(rng.randrange(200)))
 

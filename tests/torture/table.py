@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,8 +32,10 @@ class Row:
         self.tried += 1
         try:
             work(random.Random(f"{self.seed}:{self.name}:{number}"))
-        except Lost as found:
-            self.lost.append(f"{self.name}:{number}: {found}")
+        except Exception as found:
+            if not isinstance(found, Lost):  # the harness itself: counted too, so that nobody overlooks it
+                traceback.print_exc()
+            self.lost.append(f"{self.name}:{number}: {found or type(found).__name__}")
             print(f"LOST  {self.lost[-1]}  (TORTURE_SEED={self.seed} TORTURE_ONLY='{self.name}:{number}')", flush=True)
             return False
         return True

@@ -5,6 +5,7 @@ it.
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ def dump(database: Database, pieces: PieceSink, options: DumpOptions) -> manifes
                 ) from None
         if attempt < options.attempts:
             log.warning("Starting the dump of %s over: %s", database.called, reason)
-            time.sleep(attempt)
+            time.sleep(attempt * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, no secret
     raise FailedError(
         f"The dump of {database.called} gave up after {options.attempts} attempts: {reason}",
         next_step="Find who holds the lock (pg_stat_activity, pg_locks), or try again later.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -99,6 +100,18 @@ def test_tries_are_bounded_and_the_sentence_tells_how_many(front: Front, bucket:
         bucket.put("x", b"")
     assert len(front.asked) == 4
     assert "secret-name" not in caught.value.line()
+
+
+def test_pauses_grow_are_bounded_and_differ(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    wire, slept = bucket.wire, [0.0]
+    monkeypatch.setattr(time, "sleep", slept.append)
+    for attempt, longest in ((1, 0.005), (2, 0.01), (3, 0.01), (9, 0.01)):
+        slept.clear()
+        for _ in range(50):
+            wire._pause(attempt)
+        assert min(slept) >= 0
+        assert longest * 0.7 < max(slept) <= longest
+        assert len(set(slept)) == 50, "many that are refused at once do not come back at once"
 
 
 def test_what_will_not_change_is_not_tried_again(front: Front, bucket: Bucket) -> None:

@@ -6,9 +6,11 @@ import hashlib
 import http.server
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from functools import partial
@@ -17,19 +19,16 @@ from pathlib import Path
 import pytest
 from tools import bundle
 
+from tests.support.cloudfoundry import Binding, CloudFoundry
+from tests.support.cloudfoundry.fac import APP, ORG, Fac, build
 from tests.support.cloudfoundry.small_bundle import write as small_bundle
 
 # One worker runs them all: building a bundle takes most of their time, and they share it.
 pytestmark = pytest.mark.xdist_group("bundle")
 
 ROOT = Path(__file__).parents[2]
-FAKE_CF = """#!/bin/sh
-echo "$1 $2 $3" >> "$CF_LOG"
-case "$1" in
-  app) echo 00000000-0000-0000-0000-000000000000 ;;
-  curl) echo "{\\"pagination\\": {\\"total_results\\": $CF_BOUND}}" ;;
-  run-task) echo "$4" > "$CF_LOG.command"; exec sh -c "$4" ;;
-esac
+CF = """#!/bin/sh
+cd {root} && exec {python} -m tests.support.cloudfoundry.cf "$@"
 """
 
 
@@ -112,25 +111,55 @@ def served(tmp_path: Path) -> Iterator[tuple[str, str]]:
     server.server_close()
 
 
-@pytest.mark.parametrize("bound", [0, 1])
-def test_the_wrapper_binds_runs_and_unbinds_only_what_it_bound(
-    served: tuple[str, str], tmp_path: Path, bound: int
-) -> None:
-    (tmp_path / "cf").write_text(FAKE_CF)
+@pytest.fixture
+def by_hand(served: tuple[str, str], tmp_path: Path) -> Iterator[tuple[CloudFoundry, Fac, dict[str, str]]]:
+    """The stand-in, a ``cf`` that is logged in there, and what a person exports."""
+    (tmp_path / "cf").write_text(CF.format(root=ROOT, python=sys.executable))
     (tmp_path / "cf").chmod(0o755)
-    environment = os.environ | {
-        "PATH": f"{tmp_path}:{os.environ['PATH']}", "CF_LOG": str(tmp_path / "log"), "CF_BOUND": str(bound),
-        "FAC_BACKUP_BUNDLE_URL": served[0], "FAC_BACKUP_BUNDLE_SHA256": served[1], "VCAP_SERVICES": "{}",
-        "FAC_BACKUP_MATRIX": str(ROOT / "action-matrix.yml"),
-    }  # fmt: skip
+    with CloudFoundry() as cloud:
+        fac = build(cloud, None, None, ("staging",))
+        yield cloud, fac, os.environ | {
+            "PATH": f"{tmp_path}:{os.environ['PATH']}", "CF_API": cloud.address, "CF_TARGET": f"{ORG}/staging",
+            "CF_USERNAME": str(fac.user.name), "CF_PASSWORD": fac.user.password,
+            "FAC_BACKUP_BUNDLE_URL": served[0], "FAC_BACKUP_BUNDLE_SHA256": served[1],
+            "FAC_BACKUP_MATRIX": str(ROOT / "action-matrix.yml"),
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_the_wrapper_binds_runs_and_unbinds_only_what_it_bound(
+    by_hand: tuple[CloudFoundry, Fac, dict[str, str]], tmp_path: Path, bound: bool
+) -> None:
+    cloud, fac, environment = by_hand
+    theirs = Binding(None, "app", fac.instances["staging"]["backups"], fac.apps["staging"], state="succeeded")
+    cloud.world.bindings += [theirs] if bound else []
     done = subprocess.run(
-        [ROOT / "bin/fac-backup-task", "gsa-fac", "backup", "--exit", "6", "it's"], env=environment, check=False,
+        [ROOT / "bin/fac-backup-task", APP, "backup", "--exit", "6", "it's"], env=environment, check=False,
         capture_output=True, text=True, cwd=tmp_path,
     )  # fmt: skip
-    calls = [line.split()[0] for line in (tmp_path / "log").read_text().splitlines()]
-    assert calls == ["app", "curl"] + ([] if bound else ["bind-service"]) + ["run-task"] + (
-        [] if bound else ["unbind-service"]
-    )
-    assert done.returncode == 6, done.stderr
-    assert "working on backup" in done.stderr
-    assert len((tmp_path / "log.command").read_text()) <= 4096
+    assert done.returncode == 1, done.stderr  # cf tells only that a task failed
+    assert "working on backup" in done.stdout
+    assert '"bound": ["backups"' in done.stdout
+    (task,) = cloud.world.tasks
+    assert (task.failure_reason, len(task.command) <= 4096) == ("Exited with status 6", True)
+    assert (theirs in cloud.world.bindings) == bound
+    assert cloud.world.temporary() == []
+
+
+def test_ctrl_c_ends_the_task_and_the_binding_of_the_wrapper(
+    by_hand: tuple[CloudFoundry, Fac, dict[str, str]], tmp_path: Path
+) -> None:
+    cloud, _, environment = by_hand
+    process = subprocess.Popen(
+        [ROOT / "bin/fac-backup-task", APP, "backup", "--sleep", "60"], env=environment, cwd=tmp_path,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not cloud.world.tasks and time.monotonic() < deadline:
+        time.sleep(0.1)
+    (binding,) = (one for one in cloud.world.bindings if one.labels)
+    assert binding.labels["fac-backup-until"] > time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) == 130
+    assert cloud.world.tasks[0].state in ("CANCELING", "FAILED")
+    assert binding not in cloud.world.bindings

@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import json
 import signal
+import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from tests.support.postgres import PostgresServer
 from tests.support.s3 import S3Server
@@ -36,9 +38,27 @@ def main() -> None:
                  "org": "gsa-tts-oros-fac", "app": "gsa-fac", "s3": s3.env(), "databases": fac.databases}  # fmt: skip
         if chosen.json:
             chosen.json.write_text(json.dumps(where, indent=1))
-        print(json.dumps(where, indent=1), cloud.world.table(), "Ctrl-C stops it.", sep="\n", flush=True)
+        print(
+            json.dumps(where, indent=1),
+            cloud.world.table(),
+            *exports(where),
+            "Ctrl-C stops it.",
+            sep="\n\n",
+            flush=True,
+        )
         signal.sigwait({signal.SIGINT, signal.SIGTERM})
         print(cloud.world.table())
+
+
+def exports(where: dict[str, Any]) -> tuple[str, str]:
+    """What to paste for ``python -m tests.support.cloudfoundry.cf``, and for ``fac-backup`` in mode: task."""
+    names = ("CF_API", "CF_USERNAME", "CF_PASSWORD")
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    given = " ".join(f"FAC_BACKUP_{name}={where[name]}" for name in names)
+    return (
+        f"export {' '.join(f'{name}={where[name]}' for name in names)} CF_TARGET={where['org']}/staging",
+        f"export FAC_BACKUP_MODE=task FAC_BACKUP_TASK_PYTHON={python} {given}",
+    )
 
 
 if __name__ == "__main__":

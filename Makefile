@@ -4,10 +4,10 @@ PYTEST_ARGS ?=
 WORKERS ?= 3
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint torture bench lock generate bundle clean
+.PHONY: help setup demo test lint torture bench bench-growth bench-profile bench-pieces lock generate bundle clean
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup:  ## make .venv; as root on Debian also install PostgreSQL 15, pgbouncer and what else the tests run
 	@PYTHON=$(PYTHON) bash tools/setup.sh
@@ -27,6 +27,15 @@ torture: setup  ## kill, break and damage everything, and count what is lost (TO
 bench: setup  ## side by side with what users would run instead (BENCH_SCALE=0.1 for a quick one)
 	@bash tools/setup-bench.sh
 	@$(BIN)/python -m benchmarks.run
+
+bench-growth: setup  ## what 1, 4 and 16 times the data and 1, 2 and 4 jobs cost
+	@$(BIN)/python -m benchmarks.growth
+
+bench-profile: setup  ## where the time goes: start, read, hash, compress, upload, load
+	@$(BIN)/python -m benchmarks.profile
+
+bench-pieces: setup  ## what the size of a page range costs
+	@$(BIN)/python -m benchmarks.pieces
 
 generate: setup  ## everything that is made from something else: schema, aliases, tables of inputs
 	@$(BIN)/python -m fac_backup.policy.schema > action-matrix.schema.json

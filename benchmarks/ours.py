@@ -38,12 +38,16 @@ class Ours:
 
     def run(self, bucket: str, database: str, documents: str, *arguments: str) -> Run:
         """One command. ``documents`` is a bucket's name, or empty for none."""
-        env = self.world.env() | {
+        env = self.env(bucket, database, documents)
+        return measure.run([SCRIPTS / "fac-backup", *arguments], env=env, cwd=self.folder)
+
+    def env(self, bucket: str, database: str, documents: str) -> dict[str, str]:
+        """The whole environment of a command."""
+        return self.world.env() | {
             "DATABASE_URL": database,
             "FAC_BACKUP_BUCKET": f"s3://{bucket}",
             "FAC_BACKUP_DOCUMENTS": f"uploads=s3://{documents}" if documents else "none",
         }
-        return measure.run([SCRIPTS / "fac-backup", *arguments], env=env, cwd=self.folder)
 
     def backup(self, bucket: str, database: str, documents: str = "", *options: str) -> Run:
         """Back up dev into ``bucket``; what was written there, all kinds of objects, is the bytes uploaded."""

@@ -19,6 +19,7 @@ RUNS = HERE / "latest-runs.json"
 PAGE = HERE.parent / "docs" / "performance.md"
 BEGIN = "<!-- made by `python -m benchmarks.table` from benchmarks/latest.json: begin -->"
 END = "<!-- end -->"
+NO_RUN = "There is no `benchmarks/latest.json` yet: `make bench` writes it, and this table from it."
 PEAK = "peak memory, any of these (MB)"
 PEAK_BAR = 300.0
 
@@ -176,7 +177,9 @@ def text(latest: Sequence[Mapping[str, Any]]) -> str:
 
 
 def page() -> str:
-    """docs/performance.md as ``latest.json`` and ``latest-runs.json`` make it."""
+    """docs/performance.md as ``latest.json`` and ``latest-runs.json`` make it; without them the table says so."""
+    if not LATEST.exists():
+        return put_between(PAGE.read_text(), NO_RUN)
     return put_between(PAGE.read_text(), markdown(json.loads(LATEST.read_text()), json.loads(RUNS.read_text())))
 
 

@@ -60,6 +60,49 @@ def test_the_generated_part_of_the_page_stands_between_its_markers():
         table.put_between("no markers", "new")
 
 
+def test_the_pages_table_is_that_of_the_latest_run():
+    assert table.PAGE.read_text() == table.page(), "run `python -m benchmarks.table`"
+
+
+def test_the_page_shows_every_row_with_its_bar_and_verdict_and_every_series():
+    row = next(row for row in ROWS if row.bar and row.of == "seconds")
+    latest = table.rows({(row.scene, OURS): _runs(9.0), (row.scene, row.peer): _runs(1.0)})
+    item = {
+        "scene": row.scene, "contender": OURS, "seconds": [9.0], "cpu_seconds": [5.0], "server_cpu_seconds": [3.0],
+        "peak_rss_mb": [90.0], "bytes_uploaded": [None],
+    }  # fmt: skip
+    about = {
+        "scale": 1.0, "rounds": 3, "cores": 2, "when": "2026-11-24", "database_mb": 1400.0, "versions": {"x": "1"},
+        "runs": [item],
+    }  # fmt: skip
+    made = table.markdown(latest, about)
+    assert f"| {row.measure} | 9.00 s | {row.peer} | 1.00 s | 9 | {row.bar:g} | NOT REACHED |" in made
+    assert "| peak memory, any of these (MB) | 90 MB |" in made
+    assert f"| {row.scene} | {OURS} | 9.00 / 9.00 / 9.00 | 5.00 / 5.00 / 5.00 | 3.00 / 3.00 / 3.00 | 90 |" in made
+
+
+BARS = {
+    ("first database backup", "pg_dump -Fc into rclone rcat"): 0.30,
+    ("first database backup", "pg_dump -Fc -Z0 to /dev/null (reading alone)"): 1.8,
+    ("first database backup", "pg_dump -Fp into restic"): 0.50,
+    ("database backup, nothing changed", "pg_dump -Fc -Z0 to /dev/null (reading alone)"): 1.1,
+    ("database backup, nothing changed", "pg_dump -Fp into restic"): 0.60,
+    ("database backup, nothing changed, bytes uploaded", "its first backup"): 0.01,
+    ("database backup after 2 % of new rows, bytes uploaded", "its first backup"): 0.15,
+    ("database restore", "rclone copy, then pg_restore -j2"): 0.80,
+    ("database restore", "rclone cat into pg_restore --single-transaction"): 0.90,
+    ("database restore", "django-dbbackup dbrestore"): 0.60,
+    ("first snapshot of 20,000 documents", "s5cmd sync"): 1.0,
+    ("snapshot of 100,000 documents, nothing changed", "s5cmd sync"): 0.7,
+    ("seven daily backups, 1 % appended a day, stored bytes", "one full backup"): 1.25,
+}
+
+
+def test_every_bar_is_measured_and_none_was_lowered():
+    assert {(row.measure, row.peer): row.bar for row in ROWS if row.bar} == BARS
+    assert table.PEAK_BAR == 300
+
+
 def test_memory_of_children_is_counted():
     hold = "x = bytearray(60_000_000); import time; time.sleep(0.4)"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}])"

@@ -205,7 +205,7 @@ class Stepped:
         """What the summary says against it: the checks that failed, and what happened."""
         plain = html.unescape(self.summary).replace("\u200b", "")
         return "\n".join(
-            re.sub(r"^[|] ❌ [|] (.*?) [|] (.*) [|]$", r"\1: \2", line)
+            re.sub(r"^[|] ❌\xa0[*][*]no[*][*] [|] (.*?) [|] (.*) [|]$", r"\1: \2", line)
             for line in plain.splitlines()
             if line.startswith("| ❌") or "**What happened:**" in line
         )

@@ -454,7 +454,7 @@ def test_protected_branches_only_is_no_limit_to_the_default_branch(world: World,
     [
         "2026-11-22T18:59:00+00:00",
         "2999-11-22T20:30:00+00:00",
-        f"{datetime.now():%Y-%m-%dT%H:%M:%S}",  # no zone
+        pytest.param(f"{datetime.now():%Y-%m-%dT%H:%M:%S}", id="no zone"),
         "now",
         "9999-99-99",
         "0",

@@ -20,7 +20,8 @@ Examples:
 def command(console: Console, space: str, dry_run: bool) -> None:
     """Remove the backups that the retention rules let go, then every object that nothing needs any more.
 
-    The newest backup of each kind always stays, and so does one that is held. The plan says why, line by line.
+    The newest backup of each kind always stays, and so does one that is held. The plan says why, line by line. Where
+    the matrix requires signatures, FAC_BACKUP_SIGNING_KEY signs the tombstones of what goes; without it nothing goes.
     """
     from fac_backup.operations import in_space
     from fac_backup.operations.purge import run

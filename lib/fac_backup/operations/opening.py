@@ -11,7 +11,7 @@ from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.errors import UsageError
 from fac_backup.plain.locations import BucketAddress
 from fac_backup.store.bucket import Bucket
-from fac_backup.store.signing import Signer
+from fac_backup.store.signing import Signer, TrustedKeys
 from fac_backup.store.store import Store
 
 
@@ -80,10 +80,21 @@ def documents_bucket(around: Surroundings, label: str, address: BucketAddress) -
 
 
 def signer(around: Surroundings, space: str) -> Signer | None:
-    """The key that signs the space's backups, None where none is given and none is required."""
+    """The key that signs the space's backups, None where none is given and none is required.
+
+    Raises UsageError without one where the matrix requires it, and for one whose public key the matrix does not list:
+    what it signed would count for nothing.
+    """
     pem = around.env.get("FAC_BACKUP_SIGNING_KEY", "")
     if pem.strip():
-        return Signer.from_pem(pem)
+        key = Signer.from_pem(pem)
+        trusted = tuple(_pem(one) for one in around.matrix.space(space).public_keys)
+        if trusted and not TrustedKeys(trusted).verify(b"which key", key.sign(b"which key")):
+            raise UsageError(
+                f"The matrix does not list the public key of the signing key for {space}",
+                next_step="Add it to `public_keys` on the default branch, or use the key that is listed there.",
+            )
+        return key
     if around.matrix.space(space).require_signatures:
         raise UsageError(
             f"The matrix requires signatures for {space}, and no signing key is given",

@@ -57,7 +57,7 @@ INPUTS: dict[str, Input] = {
         Input("scratch-database-url", "A server for the rehearsal's scratch database, from a secret. Default: the one of `database-url`."),
         Input("source-bucket", "In a restore: the source's backups bucket, where it is not the target's."),
         Input("source-bucket-credentials", "JSON in the shape of a cloud.gov S3 binding for `source-bucket`, from a secret."),
-        Input("signing-key", "An Ed25519 private key in PEM form that signs backups, from a secret. Default: no signature."),
+        Input("signing-key", "An Ed25519 private key in PEM form that signs backups and the tombstones of purged ones, from a secret. Default: no signature."),
         Input("cf-api", "Cloud Foundry's API, for example https://api.fr.cloud.gov."),
         Input("cf-org", "The Cloud Foundry organization."),
         Input("cf-space", "The Cloud Foundry space. Default: as the matrix says."),
@@ -118,7 +118,7 @@ ACTIONS: dict[str, Action] = {
         "Purge",
         "Remove the backups of a space that its retention rules let go. The newest of each kind stays.",
         "trash-2",
-        ("space", "dry-run", "authorized-at", *_BUCKETS, *_CLOUD, *_TASK, "jobs", *_TOKENS),
+        ("space", "dry-run", "authorized-at", *_BUCKETS, "signing-key", *_CLOUD, *_TASK, "jobs", *_TOKENS),
         ("result", "exit-code", "duration-seconds"),
     ),
     "list": Action(

@@ -139,6 +139,16 @@ def test_what_comes_back_has_the_same_bytes_keys_types_and_metadata_and_nothing_
     assert restore.compare(work, deep=True).equal
 
 
+def test_a_folder_that_a_console_has_made_is_a_document_even_where_the_server_cannot_copy_it(place: Place) -> None:
+    place.fill(**{"folder/": b"", "folder/a": b"1", "empty": b""})
+    first = place.backup("1")
+    assert (first.documents.count, first.figures.vanished) == (3, 0)
+    work = place.restore(first)
+    assert content(place.target) == content(place.source.bucket)
+    assert restore.compare(work, deep=True).equal
+    assert place.backup("2", first).figures.copied == 0
+
+
 def test_an_unchanged_day_copies_and_uploads_nothing(place: Place) -> None:
     place.fill(a=b"1", b=b"2", c=b"3")
     first = place.backup("1")

@@ -47,7 +47,7 @@ class Transfer:
     def copy(self, source_key: str, key: str, *, etag: str, size: int, sha256: str | None = None) -> Copied:
         """Copy the version with ``etag`` (no quotes) and ``size``; raises Changed if the source has another one now,
         NotFoundError if it has none, IntegrityError if what was read is not what ``sha256`` or the ETag say."""
-        # Some servers (SeaweedFS) keep a key that ends with a slash as a folder. They read and write it, but they find none
+        # Some servers (SeaweedFS) keep a key that ends with a slash as a folder: they read and write it, but find none
         # to copy from, and a copy to it they answer with success and list nothing.
         folder = source_key.endswith("/") or key.endswith("/")
         if not folder and self._asks_server():

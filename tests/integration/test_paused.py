@@ -64,13 +64,15 @@ class Paused:
             return method == "PUT" and "/catalog/" in path
         if self.when == "uploading":
             return method == "PUT" and "/objects/" in path
+        if self.when == "sweeping":
+            return method == "GET" and "list-type=2" in path and "objects%2F" in path
         if self.when == "filling":
             return method == "GET" and "/objects/" in path and self._seen == "wiping"
         return method == "PUT" and "/journal/" in path and self._seen == self.when
 
     def start(self, *arguments: str) -> None:
         env = self.world.env({"AWS_ENDPOINT_URL_S3": self.front.endpoint})
-        self.running = self.forge.start(arguments, env, lease=LEASE)
+        self.running = self.forge.start(arguments, env, lease=LEASE, old_objects=arguments[0] == "purge")
         assert self.stopped.wait(60), "it never came so far"
         time.sleep(0.3)
 
@@ -95,6 +97,22 @@ def test_a_backup_that_slept_through_a_purge_is_none(world: World, forge: Forge,
         purged = world.run("purge", "--space", "dev", "--json")
         assert purged.code == 0, purged.err
         assert purged.json["removed_objects"] > 0, "it has swept what the backup counts on"
+        code, last = paused.wake()
+    assert code == 6, last
+    assert sorted(world.require_committed_are_whole()) == sorted(world.ids.values())
+
+
+@pytest.mark.parametrize("world", [True], indirect=True, ids=["beside"])
+def test_a_purge_that_slept_while_a_backup_took_over_removes_nothing_that_the_backup_counts_on(
+    world: World, forge: Forge
+) -> None:
+    world.put("in a backup that is gone.txt", b"stored, and needed by none")
+    manifest = f"{world.prefix}/dev/catalog/{world.backup()}.json"
+    world.client().delete_object(Bucket=world.backups, Key=manifest)
+    with S3Front(world.s3.port) as front:
+        paused = Paused(world, front, forge, "sweeping")
+        paused.start("purge", "--space", "dev")
+        world.ids["reuses"] = world.backup()
         code, last = paused.wake()
     assert code == 6, last
     assert sorted(world.require_committed_are_whole()) == sorted(world.ids.values())

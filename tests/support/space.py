@@ -122,9 +122,13 @@ class Space:
         finally:
             connection.close()
 
+    def client(self) -> Any:
+        """A boto3 client for its buckets."""
+        return self.s3.client()
+
     def put(self, key: str, body: bytes, content_type: str = "text/plain") -> None:
         """Put a document, with metadata of its own."""
-        self.s3.client().put_object(
+        self.client().put_object(
             Bucket=self.documents, Key=key, Body=body, ContentType=content_type, Metadata={"length": str(len(body))}
         )
 
@@ -180,7 +184,7 @@ class Space:
 
     def all_documents(self) -> dict[str, tuple[bytes, str, str]]:
         """Bytes, content type and metadata of every document but the marker."""
-        client = self.s3.client()
+        client = self.client()
         found = {}
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=self.documents):
             for one in page.get("Contents", []):
@@ -193,7 +197,7 @@ class Space:
 
     def stored(self, prefix: str = "") -> list[str]:
         """Keys in this space's store."""
-        client = self.s3.client()
+        client = self.client()
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.backups, Prefix=f"{self.name}/{prefix}")
         return [one["Key"] for page in pages for one in page.get("Contents", [])]
 

@@ -56,7 +56,7 @@ def sign_everything(world: World) -> None:
 
 def attempt(world: World, row: Row, keys: list[str], rng: random.Random, number: int) -> None:
     """Damage one object, restore, look, mend it."""
-    client: Any = world.s3.client()
+    client: Any = world.client()
     folder = rng.choice(sorted({key.partition("/")[0] for key in keys}))
     one = rng.choice([key for key in keys if key.startswith(f"{folder}/")])
     bucket, key = world.backups, f"{world.prefix}/{world.name}/{one}"

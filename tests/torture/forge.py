@@ -7,6 +7,7 @@ otherwise no kill would hit its sweep. ``lease`` shortens the leases of locks to
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -163,11 +164,15 @@ def _serve() -> None:
 
 
 def _warm_up() -> None:
-    """Import what the commands import, and let botocore read its descriptions."""
+    """Import all that commands import, most of it only when they need it, and let botocore read its descriptions."""
     from importlib import import_module
+    from pkgutil import walk_packages
 
-    for name in ("backup", "restore", "purge", "verify", "list_", "adopt", "unlock"):
-        import_module(f"fac_backup.cli.{name}")
+    import fac_backup
+
+    for module in walk_packages(fac_backup.__path__, "fac_backup."):
+        if not module.name.endswith("__main__") and ".dbbackup" not in module.name:
+            import_module(module.name)
     for name in ("boto3", "botocore.httpsession", "cryptography.hazmat.primitives.asymmetric.ed25519", "rich.progress"):
         import_module(name)
     from fac_backup.plain.locations import BucketAddress, S3Credentials
@@ -175,6 +180,7 @@ def _warm_up() -> None:
 
     address = BucketAddress("warm", "", S3Credentials("k", "s", "", "us-east-1", "http://127.0.0.1:9"))
     Bucket(address).client()
+    gc.freeze()  # what is here stays shared with the children
 
 
 if __name__ == "__main__":

@@ -145,7 +145,7 @@ def _survives(read: Callable[[Any], object], strategy: st.SearchStrategy[Any], c
 
 
 def run(row: Row, world: World, numbers: list[int]) -> None:
-    """As many inputs as there are numbers, a third of each sort."""
+    """As many inputs as there are numbers, a third of each sort; the first number says which."""
     world.fill(20, 3)
     backup_id = world.backup()
     sample = world.store().catalog.read(BackupId.parse(backup_id)).to_json()
@@ -155,8 +155,8 @@ def run(row: Row, world: World, numbers: list[int]) -> None:
         "ids": (BackupId.parse, ids()),
     }
     row.unit = "inputs"
-    each = max(1, len(numbers) // len(sorts))
-    for number, (name, (read, strategy)) in enumerate(sorts.items()):
+    each = -(-len(numbers) // len(sorts))
+    for number, (name, (read, strategy)) in enumerate(sorts.items(), numbers[0]):
 
         def work(rng: random.Random, read: Any = read, strategy: Any = strategy, name: str = name) -> None:
             row.counts[f"valid {name}"] += _survives(read, strategy, each, rng.randrange(2**31))

@@ -25,18 +25,22 @@ class Kind:
     full: int
     run: Callable[[Row, World, list[int]], None]
     createdb: bool = True
+    share: int = 50
+    """So many attempts have a world together (0: all): what one of them may depend on."""
+    alone: bool = False
+    """While no other row runs."""
 
 
 ROWS = {
+    "busy application": Kind(20, busy.run, share=0, alone=True),
     "kill backup": Kind(200, kills.run),
     "kill restore beside": Kind(200, kills.run),
     "kill restore in place": Kind(200, kills.run, createdb=False),
     "kill purge": Kind(200, kills.run),
     "network faults": Kind(500, network.run),
-    "damaged bytes": Kind(1000, damage.run),
-    "random inputs": Kind(10_002, inputs.run),
-    "busy application": Kind(20, busy.run),
-    "seven weeks": Kind(len(weeks.HISTORIES), weeks.run),
+    "damaged bytes": Kind(1000, damage.run, share=100),
+    "random inputs": Kind(10_000, inputs.run, share=2000),
+    "seven weeks": Kind(len(weeks.HISTORIES), weeks.run, share=1),
 }
 
 
@@ -45,6 +49,7 @@ def run_row(
 ) -> None:
     """Run the attempts ``numbers`` of one row in a world of its own. ``short``: a history of one week, not of seven."""
     kind, began = ROWS[row.name], time.monotonic()
+    row.first = numbers[0]
     logging.getLogger("fac_backup").setLevel(logging.ERROR)
     with Forge() as forge:
         world = World(pg, s3, folder, f"t{token_hex(4)}", createdb=kind.createdb, forge=forge)

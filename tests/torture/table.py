@@ -1,13 +1,17 @@
-"""What a row has tried and lost, and the table at the end."""
+"""What a row has tried and lost, and the table at the end, on the screen and on a page."""
 
 from __future__ import annotations
 
+import os
+import platform
 import random
-import time
+import re
 import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 
 
 class Lost(AssertionError):  # noqa: N818 - reads as what happened
@@ -26,6 +30,9 @@ class Row:
     counts: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    """Of all processes together."""
+    first: int = 0
+    """The number with which its world began."""
 
     def attempt(self, number: int, work: Callable[[random.Random], None]) -> bool:
         """Try once with a generator of its own; whether nothing was lost."""
@@ -36,9 +43,20 @@ class Row:
             if not isinstance(found, Lost):  # the harness itself: counted too, so that nobody overlooks it
                 traceback.print_exc()
             self.lost.append(f"{self.name}:{number}: {found or type(found).__name__}")
-            print(f"LOST  {self.lost[-1]}  (TORTURE_SEED={self.seed} TORTURE_ONLY='{self.name}:{number}')", flush=True)
+            again = f"{self.first}-{number}" if self.first < number else number
+            print(f"LOST  {self.lost[-1]}", flush=True)
+            print(f"      TORTURE_SEED={self.seed} TORTURE_ONLY='{self.name}:{again}' make torture", flush=True)
             return False
         return True
+
+    def add(self, part: Row) -> None:
+        """Count what another process has tried of this row."""
+        self.unit = part.unit
+        self.tried += part.tried
+        self.lost += part.lost
+        self.counts.update(part.counts)
+        self.notes += part.notes
+        self.seconds += part.seconds
 
     def line(self) -> tuple[str, str, str, str, str]:
         """Name, tried, lost, what else was counted, time."""
@@ -52,16 +70,30 @@ def require(fact: bool, what: str) -> None:
         raise Lost(what)
 
 
-def print_table(rows: list[Row], seed: int, began: float) -> None:
-    """Everything on one page, as Markdown."""
-    lines = [("what", "tried", "lost", "of which", "time"), *(row.line() for row in rows)]
+def table(rows: list[Row]) -> list[str]:
+    """The rows as lines of Markdown."""
+    lines = [("what", "tried", "lost", "of which", "work"), *(row.line() for row in rows)]
     widths = [max(len(line[n]) for line in lines) for n in range(5)]
-    for number, line in enumerate(lines):
-        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |")
-        if not number:
-            print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    lost = sum(len(row.lost) for row in rows)
-    print(f"\nseed {seed} · {time.monotonic() - began:.0f} s · {lost} lost")
-    for row in rows:
-        for what in row.lost:
-            print(f"  lost: {what}")
+    cells = [" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    return [f"| {cells[0]} |", "|" + "|".join("-" * (width + 2) for width in widths) + "|",
+            *(f"| {line} |" for line in cells[1:])]  # fmt: skip
+
+
+BEGIN, END = "<!-- made by `make torture`: begin -->\n", "<!-- end -->"
+
+
+def write_page(path: Path, rows: list[Row], seed: int, scale: float, seconds: float, jobs: int) -> None:
+    """Put the table between the marks of a page."""
+    when = f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores ({platform.machine()}), {jobs} processes"
+    said = (
+        f"{when}: {scale:g} of the full numbers in {seconds / 60:.0f} minutes, seed {seed},"
+        f" **{sum(len(row.lost) for row in rows)} lost**. *Work* is the time of all processes together."
+    )
+    text = path.read_text()
+    made = "\n".join([said, "", *table(rows), ""])
+    changed, count = re.subn(
+        re.escape(BEGIN) + ".*?" + re.escape(END), lambda _: BEGIN + made + END, text, count=1, flags=re.S
+    )
+    if not count:
+        raise ValueError(f"{path.name} has no marks for the table")
+    path.write_text(changed)

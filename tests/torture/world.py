@@ -18,8 +18,6 @@ from typing import Any
 import psycopg2
 
 from fac_backup.documents.check import references
-from fac_backup.documents.listing import Listing
-from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.locations import BucketAddress, S3Credentials
 from fac_backup.store import sweep
 from fac_backup.store.bucket import Bucket
@@ -28,6 +26,7 @@ from tests.support.space import Done, Space
 
 from .forge import Forge, Running
 from .table import require
+from .whole import Whole
 
 State = tuple[dict[str, Any], dict[str, tuple[bytes, str, str]]]
 
@@ -75,7 +74,18 @@ class World(Space):
     prefix: str = "first"
     more_env: dict[str, str] = field(default_factory=dict)
     """For every command."""
+    whole: Whole = field(init=False)
+    _client: Any = field(init=False)
+    _root: Bucket = field(init=False)
     _copies: int = 0
+    _looked: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._client = self.s3.client()
+        self.whole = Whole(self._client, self.backups)
+        given = S3Credentials(self.s3.access_key, self.s3.secret_key, "", "us-east-1", self.s3.endpoint)
+        self._root = Bucket(BucketAddress(self.backups, "", given))
 
     def env(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """As a space's, with this attempt's prefix of the store."""
@@ -95,7 +105,7 @@ class World(Space):
     def stored(self, prefix: str = "") -> list[str]:
         """Keys in this attempt's copy of the store, below the space's prefix."""
         start = f"{self.prefix}/{self.name}/"
-        client = self.s3.client()
+        client = self.client()
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.backups, Prefix=start + prefix)
         return [one["Key"].removeprefix(start) for page in pages for one in page.get("Contents", [])]
 
@@ -113,7 +123,7 @@ class World(Space):
             "INSERT INTO only_in_b SELECT g, 1 + g % 20 FROM generate_series(1, 50) g",
             "DROP INDEX child_parent", "REFRESH MATERIALIZED VIEW per_parent",
         )  # fmt: skip
-        client = self.s3.client()
+        client = self.client()
         client.delete_object(Bucket=self.documents, Key="folder/0001.txt")
         self.put("folder/0002.txt", b"overwritten in b")
         self.put("folder/0003.txt", b"document 3" * 10, "text/other")
@@ -126,7 +136,7 @@ class World(Space):
     @contextmanager
     def fresh_store(self) -> Iterator[None]:
         """A copy of the first store for one attempt, removed afterwards."""
-        client = self.s3.client()
+        client = self.client()
         self._copies += 1
         before, self.prefix = self.prefix, f"copy{self._copies}"
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.backups, Prefix=f"{before}/")
@@ -151,10 +161,13 @@ class World(Space):
             require(self.look() == self.states[state], f"a restore left something else than state {state}")
             self.now = state
 
+    def client(self) -> Any:
+        """One boto3 client for all that is looked at."""
+        return self._client
+
     def store(self, space: str = "") -> Store:
         """The store of this attempt (or another space's in the same bucket), as the program sees it."""
-        given = S3Credentials(self.s3.access_key, self.s3.secret_key, "", "us-east-1", self.s3.endpoint)
-        return Store(Bucket(BucketAddress(self.backups, f"{self.prefix}/", given)), space or self.name, owner="torture")
+        return Store(self._root.below(f"{self.prefix}/"), space or self.name, owner="torture")
 
     def break_locks(self) -> None:
         """What an operator does who does not wait for the lease of a dead run (``fac-backup unlock``)."""
@@ -163,30 +176,37 @@ class World(Space):
             locks.break_lock(name)
 
     def require_committed_are_whole(self, *more: str) -> list[str]:
-        """All backups that were committed are listed and whole, and so is whatever else is listed; their ids."""
-        done = self.run("list", "--space", self.name, "--json")
-        require(done.code == 0, f"list fails: {done.last}")
-        listed = [row["id"] for row in done.json["backups"]]
-        missing = {*self.ids.values(), *more}.difference(listed)
-        require(not missing, f"committed backups are gone: {missing}")
-        for one in listed:
-            checked = self.run("verify", "--space", self.name, "--backup-id", one, "--level", "objects")
-            require(checked.code == 0, f"{one} is listed and not whole: {checked.last}")
-        return listed
+        """All backups that were committed are there and whole, and so is whatever else is there; their ids.
 
-    def require_right(self, backup_id: str, said: str = "backup") -> None:
-        """A backup of the target as it is now restores, and holds exactly the documents that are there."""
-        checked = self.run("verify", "--space", self.name, "--backup-id", backup_id, "--level", "restore")
-        require(checked.code == 0, f"{said}: a wrong success: {checked.last}")
-        store = self.store()
-        manifest = store.catalog.read(BackupId.parse(backup_id))
-        listed = {entry.key: entry for part in manifest.documents for entry in Listing.of(store.bucket, part).entries()}
+        Every twentieth time the program is asked too: it must list the same ones and find nothing wrong.
+        """
+        there = self.whole.require_all(f"{self.prefix}/{self.name}/")
+        missing = {*self.ids.values(), *more}.difference(there)
+        require(not missing, f"committed backups are gone: {missing}")
+        self._looked += 1
+        if self._looked % 20 == 1:
+            done = self.run("list", "--space", self.name, "--json")
+            require(done.code == 0, f"list fails: {done.last}")
+            listed = sorted(row["id"] for row in done.json["backups"])
+            require(listed == there, f"list shows others than are there: {listed}")
+            for one in listed:
+                checked = self.run("verify", "--space", self.name, "--backup-id", one, "--level", "objects")
+                require(checked.code == 0, f"verify finds a whole backup damaged: {checked.last}")
+        return there
+
+    def require_right(self, backup_id: str, said: str = "backup", *, restores: bool = True) -> None:
+        """A backup of the target as it is now holds exactly the documents that are there; ``restores``: it does."""
+        if restores:
+            checked = self.run("verify", "--space", self.name, "--backup-id", backup_id, "--level", "restore")
+            require(checked.code == 0, f"{said}: a wrong success: {checked.last}")
+        listed = self.whole.require(f"{self.prefix}/{self.name}/", backup_id)
         there = self.all_documents()
         require(set(listed) == set(there), f"{said}: a wrong success: other documents are in it than there are")
         for key, (body, _, _) in there.items():
-            known = listed[key].sha256
-            right = listed[key].size == len(body) and known in (None, hashlib.sha256(body).hexdigest())
-            require(right, f"{said}: a wrong success: the document {key!r} is another in it")
+            known = listed[key].get("sha256")
+            right = listed[key]["size"] == len(body) and known in (None, hashlib.sha256(body).hexdigest())
+            right = right and (known or listed[key]["etag"] == hashlib.md5(body, usedforsecurity=False).hexdigest())
+            require(bool(right), f"{said}: a wrong success: the document {key!r} is another in it")
 
     def require_nothing_left(self) -> None:
         """No scratch database, journal, pin or held lock."""

@@ -33,8 +33,8 @@ What the objects mean, and in which order they are written, says [format.md](for
 """
 OBJECTS: tuple[tuple[str, tuple[type[Plain], ...]], ...] = (
     ("The manifest: catalog/&lt;backup id&gt;.json", (
-        manifest.Manifest, manifest.Run, manifest.Figures, manifest.Database, manifest.Archive, manifest.Piece,
-        manifest.RangedTable, manifest.TableRows, manifest.SequenceValue, manifest.Documents,
+        manifest.Manifest, manifest.Run, manifest.Previous, manifest.Figures, manifest.Database, manifest.Archive,
+        manifest.Piece, manifest.RangedTable, manifest.TableRows, manifest.SequenceValue, manifest.Documents,
     )),
     ("A line of a listing: backups/&lt;backup id&gt;/documents-&lt;label&gt;.jsonl.zst", (entry.Entry,)),
     ("A lock: locks/&lt;name&gt;.json", (locks.State, locks.Holder)),

@@ -85,6 +85,7 @@ class Team:
                 "created": moment,
                 "finished": moment,
                 "documents": (),
+                "previous": None,
             }
         )
         self.stores[space].catalog.commit(made, None)

@@ -29,6 +29,8 @@ from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.errors import FailedError, UsageError
 from fac_backup.plain.manifest import Documents, Figures, Manifest
+from fac_backup.store import trail
+from fac_backup.store.catalog import Entry
 from fac_backup.store.cuts import cut
 from fac_backup.store.locks import Lease
 
@@ -86,8 +88,9 @@ def take(
     backup_id = free_id(wanted, opened, around.clock(), around.who)
     log.info("Backing up %s as %s", wanted.space, backup_id)
     store.pieces.load_known()
-    newest = previous_of(opened)
-    previous = {part.label: part for part in (*(newest.documents if newest else ()), *listed)}
+    newest = newest_of(opened)
+    known = newest.manifest.documents if newest and newest.manifest else ()
+    previous = {part.label: part for part in (*known, *listed)}
     with _Documents(opened, str(backup_id), previous, around) as documents:
         moment: list[datetime] = []
 
@@ -110,6 +113,7 @@ def take(
         finished=around.clock(),
         note=wanted.note,
         run=around.run,
+        previous=trail.previous(newest),
         figures=Figures(
             uploaded=store.pieces.figures.uploaded + uploaded_documents,
             uploaded_database=store.pieces.figures.uploaded,
@@ -203,10 +207,15 @@ def free_id(wanted: BackupRequest, opened: Opened, now: datetime, owner: str) ->
     return free
 
 
+def newest_of(opened: Opened) -> Entry | None:
+    """The newest backup that counts: the one that a new manifest names as its previous one."""
+    return trail.newest(opened.store, opened.store.catalog.each())
+
+
 def previous_of(opened: Opened) -> Manifest | None:
-    """The newest sound backup, against whose listings the documents are compared; only a saving, never trusted."""
-    sound = [entry.manifest for entry in opened.store.catalog.entries() if entry.manifest and not entry.future]
-    return sound[-1] if sound else None
+    """Its manifest, against whose listings the documents are compared; only a saving, never trusted."""
+    newest = newest_of(opened)
+    return newest.manifest if newest else None
 
 
 def dump_options(wanted: BackupRequest, around: Surroundings, after_snapshot: Callable[[], None]) -> DumpOptions:

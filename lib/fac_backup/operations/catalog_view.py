@@ -11,6 +11,7 @@ from fac_backup.plain.backup_id import BackupId
 from fac_backup.policy import retention
 from fac_backup.report import notices
 from fac_backup.report.views import BackupRow, SpaceView, Target, Verified, When
+from fac_backup.store import trail
 from fac_backup.store.catalog import Entry
 from fac_backup.store.store import Store
 
@@ -23,6 +24,7 @@ def of(store: Store, around: Surroundings, kind: str = "") -> SpaceView:
         journal = pool.submit(store.journal.unfinished)
         entries = store.catalog.summaries()
         verified, held, restores = verifying.result(), holding.result(), journal.result()
+    missing = tuple(gap.sentence for gap in trail.gaps(store, entries))
     decisions = {decision.id: decision for decision in plan(store, around, entries, held)}
     rows = tuple(
         _row(entry, decisions.get(entry.id), entry.id in held, verified.get(str(entry.id)), store, around, now)
@@ -37,7 +39,8 @@ def of(store: Store, around: Surroundings, kind: str = "") -> SpaceView:
     rules = tuple(
         (name, str(around.matrix.retention(space, name) or "all are kept")) for name in around.matrix.kinds_of(space)
     )
-    return SpaceView(space, shown, notices.notices(rows, now, fresh=fresh, unfinished_restore=unfinished), rules)
+    worries = notices.notices(rows, now, fresh=fresh, unfinished_restore=unfinished, missing=missing)
+    return SpaceView(space, shown, worries, rules)
 
 
 def plan(

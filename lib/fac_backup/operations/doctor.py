@@ -1,15 +1,20 @@
-"""Doctor: are the settings in place that guard the backups? Reads, never changes; each row links to where it is set."""
+"""Doctor: are the settings in place that guard the backups, and is a backup gone that nobody purged?
+
+Reads, never changes; each row links to where it is set.
+"""
 
 from __future__ import annotations
 
 from fac_backup.hosting.github.api import GitHub, in_repository
 from fac_backup.hosting.github.settings_check import Finding, Settings, examine
+from fac_backup.operations import opening
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
-from fac_backup.plain.errors import FailedError, UsageError
+from fac_backup.plain.errors import FacBackupError, FailedError, UsageError
 from fac_backup.plain.text import plural
 from fac_backup.policy.lint import lint
 from fac_backup.report.views import CheckRow, Fact, Failure, Outcome
+from fac_backup.store import trail
 
 
 def run(around: Surroundings, repository: str = "") -> Result:
@@ -46,7 +51,25 @@ def run(around: Surroundings, repository: str = "") -> Result:
         Finding(f"matrix: {'.'.join(str(part) for part in one.at)}", False, one.sentence, page, one.severity == "error")
         for one in lint(around.matrix)
     )
-    return result_of(mistakes + examine(settings), around.matrix_from)
+    return result_of(mistakes + examine(settings) + _stores(around, page), around.matrix_from)
+
+
+def _stores(around: Surroundings, page: str) -> tuple[Finding, ...]:
+    """For each space whose backups bucket is given here: whether a backup is gone that nobody purged."""
+    found = []
+    for space in around.matrix.spaces:
+        try:
+            address = around.places(space).bucket
+            if address is None:
+                continue
+            store = opening.store_of(around, space, address)
+            gaps = trail.gaps(store, store.catalog.summaries())
+        except FacBackupError as error:
+            found.append(Finding(f"catalog of {space}", None, f"It cannot be read: {error.what}.", page, matters=False))
+            continue
+        sentence = " ".join(gap.sentence for gap in gaps) or "Every backup that another names is there, or was purged."
+        found.append(Finding(f"catalog of {space}", not gaps, sentence, page, matters=False))
+    return tuple(found)
 
 
 def result_of(findings: tuple[Finding, ...], matrix_from: str) -> Result:

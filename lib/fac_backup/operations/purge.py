@@ -19,7 +19,7 @@ from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.text import plural, size
 from fac_backup.policy.retention import Decision
 from fac_backup.report.views import Fact, Outcome, PlanRow
-from fac_backup.store import renewal, sweep
+from fac_backup.store import renewal, sweep, trail
 from fac_backup.store.catalog import Entry
 from fac_backup.store.locks import Lease
 from fac_backup.store.store import Store
@@ -40,10 +40,12 @@ def run(space: str, dry_run: bool, around: Surroundings) -> Result:
     store.open_for_reading()
     if dry_run:
         entries = store.catalog.entries()
-        return _result(space, entries, _plan(store, around, entries, store.pins.active()), None, began, dry_run=True)
+        plan = _plan(store, around, entries, store.pins.active())
+        return _result(space, entries, plan, None, began, trail.gaps(store, entries), dry_run=True)
     signing = opening.signer(around, space)
     with store.locks.acquire("store", "exclusive", wait=around.patience(LOCK_WAIT)) as lease:
         entries = store.catalog.entries()
+        missing = trail.gaps(store, entries)  # before those go that tell of them
         decisions = _plan(store, around, entries, store.pins.active())
         for decision in decisions:
             if decision.keep:
@@ -58,9 +60,10 @@ def run(space: str, dry_run: bool, around: Surroundings) -> Result:
             log.warning("Nothing is swept while %s is under way: the next purge does it", waits[0])
         store.audit.record(
             "purge", "done", actor=around.run.actor, run=around.run.url,
-            facts={"removed": [str(d.id) for d in decisions if not d.keep], "objects": freed[0], "bytes": freed[1]},
+            facts={"removed": [str(d.id) for d in decisions if not d.keep], "objects": freed[0], "bytes": freed[1],
+                   "missing": [str(gap.id) for gap in missing]},
         )  # fmt: skip
-    return _result(space, entries, decisions, freed, began, dry_run=False)
+    return _result(space, entries, decisions, freed, began, missing, dry_run=False)
 
 
 def _plan(
@@ -99,6 +102,7 @@ def _result(
     decisions: tuple[Decision, ...],
     freed: tuple[int, int] | None,
     began: float,
+    missing: tuple[trail.Gap, ...],
     *,
     dry_run: bool,
 ) -> Result:
@@ -119,11 +123,12 @@ def _result(
         facts=tuple(facts),
         plan=rows,
         dry_run=dry_run,
-        warnings=tuple(f"{entry.id} is damaged and is left for a person to look at: {entry.why}"
-                       for entry in entries if entry.manifest is None),
+        warnings=(*(gap.sentence for gap in missing),
+                  *(f"{entry.id} is damaged and is left for a person to look at: {entry.why}"
+                    for entry in entries if entry.manifest is None)),
     )  # fmt: skip
     data = {
-        "space": space, "dry_run": dry_run, "removed": gone,
+        "space": space, "dry_run": dry_run, "removed": gone, "missing": [str(gap.id) for gap in missing],
         "plan": [
             {"id": row.id, "keep": row.keep, "rule": row.rule, "reason": row.reason,
              "expires": row.expires.isoformat() if row.expires else None}

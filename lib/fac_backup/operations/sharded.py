@@ -39,6 +39,7 @@ from fac_backup.plain.errors import FailedError, IntegrityError, NoSuchBackupErr
 from fac_backup.plain.manifest import Documents, Figures, Manifest
 from fac_backup.plain.text import plural, size
 from fac_backup.report.views import Fact, Outcome
+from fac_backup.store import trail
 from fac_backup.store.locks import Lease
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,8 @@ def _plan(opened: Opened, around: Surroundings, wanted: BackupRequest, sharding:
     part = dump(
         opened.database, store.pieces, backup.dump_options(wanted, around, lambda: moment.append(around.clock()))
     )
-    previous = backup.previous_of(opened)
+    newest = backup.newest_of(opened)
+    previous = newest.manifest if newest else None
     plan = Plan(
         id=str(backup_id),
         shards=sharding.shards,
@@ -127,6 +129,7 @@ def _plan(opened: Opened, around: Surroundings, wanted: BackupRequest, sharding:
         created=moment[0],
         note=wanted.note,
         run=around.run,
+        previous=trail.previous(newest),
         database=part,
         uploaded=store.pieces.figures.uploaded,
         documents={source.label: _split(opened, source, previous, sharding.shards) for source in opened.sources},
@@ -280,6 +283,7 @@ def _commit(opened: Opened, around: Surroundings, backup_id: BackupId, lease: Le
         finished=now,
         note=plan.note,
         run=plan.run,
+        previous=plan.previous,
         figures=Figures(
             uploaded=plan.uploaded + uploaded,
             uploaded_database=plan.uploaded,

@@ -19,7 +19,7 @@ from fac_backup.operations.opening import Opened
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.errors import FailedError, IntegrityError, RefusedError, UsageError
-from fac_backup.plain.manifest import Bytes, Database, Documents, Name, Plain, Run
+from fac_backup.plain.manifest import Bytes, Database, Documents, Name, Plain, Previous, Run
 from fac_backup.plain.text import plural
 from fac_backup.store import layout
 from fac_backup.store.bucket import NotFoundError
@@ -50,6 +50,8 @@ class Plan(Plain):
     """The snapshot's moment."""
     note: Annotated[str, Field(max_length=1000)] = ""
     run: Run
+    previous: Previous | None = None
+    """As the manifest will have it."""
     database: Database
     uploaded: Bytes
     """Pieces of the database that were new, as stored."""

@@ -1,7 +1,8 @@
 """Verify: is a backup whole, does it restore, is the newest one young enough; and what has moved on since.
 
-1. may this run;  2. which backup;  3. the store is ours to read while we look (shared lock);  4. every object, or the
-rehearsal in a scratch database;  5. audit, so that the catalog shows it. Nothing of the space is changed.
+1. may this run;  2. the store is ours to read while we look (shared lock; not needed for its age);  3. what the catalog
+says: is one missing, which is the newest;  4. its age;  5. every object, or the rehearsal in a scratch database, or the
+live tables;  6. audit, so that the catalog shows it. Nothing of the space is changed.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import secrets
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from fac_backup.database import checksum, scratch, swap
@@ -28,12 +29,21 @@ from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.errors import FacBackupError, FailedError, IntegrityError, NoSuchBackupError
 from fac_backup.plain.manifest import Manifest, Piece
 from fac_backup.plain.text import duration, plural
+from fac_backup.report.notices import FRESH_SECONDS
 from fac_backup.report.views import CheckRow, Fact, Outcome
-from fac_backup.store import layout
+from fac_backup.store import layout, trail
+from fac_backup.store.catalog import Entry
 from fac_backup.store.store import Store
 
 SOON_DAYS = 7
 """Objects that their bucket will delete within so many days make a verification fail."""
+
+TITLES = {
+    "objects": "The backup is whole",
+    "restore": "The backup restores",
+    "age": "The newest backup is young enough",
+    "live": "The live tables were compared with the backup",
+}
 
 
 @dataclass(frozen=True)
@@ -43,8 +53,15 @@ class VerifyRequest:
     space: str
     backup_id: str = ""
     level: str = "objects"
+    """``objects``, ``restore``, or ``age``: nothing but whether the newest backup is young enough."""
     live: bool = False
     max_age_hours: float | None = None
+    """Hours; with the level ``age`` 26 where nothing is said."""
+
+    @property
+    def check(self) -> str:
+        """What kind of check it is, for the audit and the issues."""
+        return "live" if self.live else self.level
 
 
 def run(request: VerifyRequest, around: Surroundings) -> Result:
@@ -55,47 +72,69 @@ def run(request: VerifyRequest, around: Surroundings) -> Result:
     store = opening.open_store(around, space)
     store.bucket.check()
     store.open_for_reading()
-    with store.locks.acquire("store", "shared", wait=around.patience(600.0)):
-        manifest = _chosen(store, request, around.clock())
-        _young_enough(manifest, request, around)
+    patience = around.patience(600.0)
+    alone: AbstractContextManager[object] = nullcontext()
+    if request.check != "age":
+        alone = store.locks.acquire("store", "shared", wait=patience)
+    with alone:
+        entries = store.catalog.summaries()
+        gaps = trail.gaps(store, entries)
+        warnings = _warnings(gaps, entries, store)
+        missing = {"missing": [str(gap.id) for gap in gaps], "warnings": list(warnings)}
         try:
+            manifest = _chosen(store, request, entries)
+            _young_enough(manifest, request, around)
             checks = _verify(manifest, store, request, around)
         except FacBackupError as error:
-            _note(store, manifest, request, around, "failed")
-            error.data.update(views.figures_of(manifest, around))
+            error.data.update(missing)
             raise
         _note(store, manifest, request, around, "done")
+    if not gaps:
+        checks.append(CheckRow("catalog", True, "Every backup that another one names is there, or was purged."))
     took = round(time.monotonic() - began, 3)
     outcome = Outcome(
         "verify",
-        f"The backup {'restores' if request.level == 'restore' else 'is whole'}",
+        TITLES[request.check],
         backup_id=manifest.id,
         facts=(
             Fact("space", space),
-            Fact("age", duration((around.clock() - manifest.created).total_seconds())),
+            Fact("age", _age(manifest, around)),
             Fact("took", duration(took)),
         ),
         checks=tuple(checks),
+        warnings=warnings,
     )
     data = views.figures_of(manifest, around) | {"level": request.level, "live": request.live, "duration_seconds": took}
-    return Result(outcome, data | {"checks": [{"name": c.name, "sentence": c.sentence} for c in checks]})
+    data |= missing | {"checks": [{"name": c.name, "sentence": c.sentence} for c in checks]}
+    return Result(outcome, data)
 
 
-def _chosen(store: Store, request: VerifyRequest, now: datetime) -> Manifest:
+def _warnings(gaps: Iterable[trail.Gap], entries: Iterable[Entry], store: Store) -> tuple[str, ...]:
+    """What the catalog gives cause to worry about beside the backup that is verified."""
+    damaged = [f"{entry.id} is damaged: {entry.why}" for entry in entries if entry.manifest is None]
+    unsigned = sum(not store.catalog.counts(entry) for entry in entries)
+    told = [f"{plural(unsigned, 'backup')} without a valid signature cannot be restored."] if unsigned else []
+    return (*(gap.sentence for gap in gaps), *damaged, *told)
+
+
+def _chosen(store: Store, request: VerifyRequest, entries: Iterable[Entry]) -> Manifest:
     if request.backup_id:
         return store.catalog.read(BackupId.parse(request.backup_id))
-    del now
-    sound = [entry.id for entry in store.catalog.entries() if entry.manifest is not None and not entry.future]
-    if not sound:
+    newest = trail.newest(store, entries)
+    if newest is None or newest.manifest is None:
         raise NoSuchBackupError(f"{store.space} has no backup to verify", next_step="Back it up first.")
-    return store.catalog.read(max(sound, key=lambda one: one.time))
+    return newest.manifest if request.check == "age" else store.catalog.read(newest.id)
 
 
 def _young_enough(manifest: Manifest, request: VerifyRequest, around: Surroundings) -> None:
     age = (around.clock() - manifest.created).total_seconds()
-    if request.max_age_hours is not None and age > request.max_age_hours * 3600:
+    limit = request.max_age_hours
+    if limit is None and request.check == "age":
+        limit = FRESH_SECONDS / 3600
+    if limit is not None and age > limit * 3600:
         error = FailedError(
             f"The newest backup of {manifest.space} is {duration(age)} old",
+            state=f"It may be {limit:g} hours old.",
             next_step="Look at the runs of the daily workflow: docs/operations.md, `cron is red`.",
         )
         error.data.update(views.figures_of(manifest, around))
@@ -103,8 +142,22 @@ def _young_enough(manifest: Manifest, request: VerifyRequest, around: Surroundin
 
 
 def _verify(manifest: Manifest, store: Store, request: VerifyRequest, around: Surroundings) -> list[CheckRow]:
-    if request.live:
-        return [_live(manifest, around)]
+    """The check itself; a failure is noted in the audit, and carries the backup's figures."""
+    if request.check == "age":
+        return [CheckRow("age", True, f"The newest backup is {_age(manifest, around)} old.")]
+    try:
+        return [_live(manifest, around)] if request.live else _whole(manifest, store, request, around)
+    except FacBackupError as error:
+        _note(store, manifest, request, around, "failed")
+        error.data.update(views.figures_of(manifest, around))
+        raise
+
+
+def _age(manifest: Manifest, around: Surroundings) -> str:
+    return duration((around.clock() - manifest.created).total_seconds())
+
+
+def _whole(manifest: Manifest, store: Store, request: VerifyRequest, around: Surroundings) -> list[CheckRow]:
     checks = [_pieces(manifest, store, around), *_documents(manifest, store, around)]
     checks.append(_expiry(manifest, store))
     if request.level == "restore":
@@ -220,5 +273,7 @@ def _not_whole(manifest: Manifest, what: str) -> IntegrityError:
 
 
 def _note(store: Store, manifest: Manifest, request: VerifyRequest, around: Surroundings, result: str) -> None:
-    facts: dict[str, Any] = {"backup_id": manifest.id, "level": "live" if request.live else request.level}
+    if request.check == "age":
+        return  # every day, and it says nothing of the backup itself
+    facts: dict[str, Any] = {"backup_id": manifest.id, "level": request.check}
     store.audit.record("verify", result, actor=around.run.actor, run=around.run.url, facts=facts)

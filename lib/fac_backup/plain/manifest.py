@@ -158,6 +158,14 @@ class Figures(Plain):
     seconds: Annotated[float, Field(ge=0)]
 
 
+class Previous(Plain):
+    """The newest backup of the space when a backup was made. If it is gone without a tombstone, nobody purged it."""
+
+    id: str
+    manifest_sha256: Sha256
+    """Of the bytes of its manifest."""
+
+
 class Manifest(Plain):
     """One backup, complete: without its manifest there is no backup."""
 
@@ -170,6 +178,8 @@ class Manifest(Plain):
     finished: AwareDatetime
     note: Annotated[str, Field(max_length=1000)] = ""
     run: Run
+    previous: Previous | None = None
+    """None where the space had no backup yet."""
     figures: Figures
     database: Database
     documents: tuple[Documents, ...] = ()
@@ -178,10 +188,13 @@ class Manifest(Plain):
     def _id_agrees(self) -> Manifest:
         try:
             parsed = BackupId.parse(self.id)
+            before = BackupId.parse(self.previous.id) if self.previous else parsed
         except UsageError as error:
             raise ValueError(error.what) from None
         if (parsed.space, parsed.kind) != (self.space, self.kind):
             raise ValueError("the id names another space or kind")
+        if before.space != self.space or (self.previous and before == parsed):
+            raise ValueError("the previous backup is not one of this space")
         if len({part.label for part in self.documents}) != len(self.documents):
             raise ValueError("a documents label stands twice")
         return self

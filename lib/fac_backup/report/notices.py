@@ -22,16 +22,19 @@ def notices(
     *,
     fresh: Mapping[str, float] | None = None,
     unfinished_restore: str = "",
+    missing: tuple[str, ...] = (),
 ) -> tuple[Notice, ...]:
     """Warnings for one space, the serious ones first.
 
     ``fresh`` gives, for each kind that is expected to be young, how many seconds old its newest backup may be.
+    ``missing`` are sentences about backups that others name and that nobody purged.
     A damaged, unsigned or future-dated backup never counts as fresh.
     """
     found: list[Notice] = []
     sound = [row for row in backups if row.usable]
     if unfinished_restore:
         found.append(Notice(f"A restore is unfinished: {unfinished_restore}", serious=True))
+    found += [Notice(sentence, serious=True) for sentence in missing]
     if not sound:
         found.append(Notice("There is no backup that could be restored.", serious=True))
     for kind, limit in (fresh or {}).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from fac_backup.plain.words import IDS, did_you_mean
 from . import layout, note
 from .bucket import AlreadyThere, Bucket, NotFoundError, ObjectInfo, TooLargeError
 from .locks import Lease
+from .records import Tombstones
 from .signing import Signer, TrustedKeys
 
 FUTURE = timedelta(minutes=5)
@@ -46,6 +48,8 @@ class Entry:
     """``unchecked``: no public keys were given."""
     future: bool
     modified: datetime
+    sha256: str = ""
+    """Of the manifest's bytes; empty if it went while the catalog was read."""
 
     @property
     def damaged(self) -> Damaged | None:
@@ -73,7 +77,7 @@ class Catalog:
         self.space = space
         self._clock = clock
         self._keys = keys
-        self._require_signed = require_signed
+        self.require_signed = require_signed
 
     def _listed(self) -> tuple[list[tuple[BackupId, ObjectInfo]], set[str]]:
         found, signatures = [], set()
@@ -87,12 +91,13 @@ class Catalog:
 
     def ids(self) -> list[BackupId]:
         """The ids of all backups, oldest first; with ``require_signed`` the manifests are read for it."""
-        if self._require_signed:
-            return [entry.id for entry in self.summaries() if self._counts(entry)]
+        if self.require_signed:
+            return [entry.id for entry in self.summaries() if self.counts(entry)]
         return [backup_id for backup_id, _ in self._listed()[0]]
 
-    def _counts(self, entry: Entry) -> bool:
-        return not self._require_signed or entry.signature == "valid"
+    def counts(self, entry: Entry) -> bool:
+        """Whether the entry is signed as it must be here."""
+        return not self.require_signed or entry.signature == "valid"
 
     def entries(self) -> list[Entry]:
         """Everything in the catalog, oldest first: one LIST, then all manifests at once. No content makes it fail."""
@@ -122,10 +127,11 @@ class Catalog:
     def _entry(self, backup_id: BackupId, info: ObjectInfo, signatures: set[str], whole: bool) -> Entry:
         manifest: Manifest | None = None
         signature: Signature = "unchecked"
-        why = ""
+        why = sha256 = ""
         key = layout.manifest_key(backup_id)
         try:
             data = self._bucket.get(key)
+            sha256 = hashlib.sha256(data).hexdigest()
             if self._keys is not None:
                 signature = self._verify(key, data) if layout.signature_key(key) in signatures else "none"
             manifest = Manifest.from_json(data, str(backup_id))
@@ -140,7 +146,7 @@ class Catalog:
             archive = database.archive.model_copy(update={"pieces": ()})
             database = database.model_copy(update={"archive": archive, "tables": ()})
             manifest = manifest.model_copy(update={"database": database})
-        return Entry(backup_id, manifest, why, signature, self._is_future(backup_id, manifest), info.modified)
+        return Entry(backup_id, manifest, why, signature, self._is_future(backup_id, manifest), info.modified, sha256)
 
     def _verify(self, key: str, data: bytes) -> Signature:
         if self._keys is None:
@@ -162,7 +168,7 @@ class Catalog:
         return [
             entry.manifest if entry.manifest is not None else Damaged(entry.id, entry.why)
             for entry in self.entries()
-            if self._counts(entry)
+            if self.counts(entry)
         ]
 
     def read(self, backup_id: BackupId) -> Manifest:
@@ -186,13 +192,13 @@ class Catalog:
             raise IntegrityError(f"The manifest of {backup_id} is too large to be one") from None
         if self._keys is not None:
             signature = self._verify(key, data)
-            if signature == "invalid" or (self._require_signed and signature != "valid"):
+            if signature == "invalid" or (self.require_signed and signature != "valid"):
                 problem = "has no signature" if signature == "none" else "is not signed by a key that the matrix trusts"
                 raise IntegrityError(
                     f"The manifest of {backup_id} {problem}",
                     next_step="Choose another backup, and find out who wrote this one.",
                 )
-        elif self._require_signed:
+        elif self.require_signed:
             raise IntegrityError("Signatures are required, but no public key is known to check them with")
         return Manifest.from_json(data, str(backup_id))
 
@@ -237,6 +243,9 @@ class Catalog:
             try:
                 lease.check()
             except LockedError:
+                # Another backup may have seen it, and name it: the tombstone says why it is gone.
+                tombstones = Tombstones(self._bucket, self._clock)
+                tombstones.put(manifest.backup_id, by="backup", rule="lease lost at its commit", signer=signer)
                 self.remove(manifest.backup_id)
                 raise
 

@@ -100,7 +100,8 @@ class Tombstones:
         return sorted(backup_id for backup_id in found if backup_id is not None)
 
     def read(self, backup_id: BackupId, keys: TrustedKeys | None = None) -> Tombstone:
-        """One tombstone. With ``keys``, raises IntegrityError unless one of them signed it."""
+        """One tombstone. Raises NotFoundError, and IntegrityError if it is another backup's, or, with ``keys``, unless
+        one of them signed it."""
         key = layout.tombstone_key(backup_id)
         data = self._bucket.get(key, limit=SMALL)
         if keys is not None:
@@ -110,7 +111,10 @@ class Tombstones:
                 valid = False
             if not valid:
                 raise IntegrityError(f"The tombstone of {backup_id} is not validly signed")
-        return parse(Tombstone, data, f"The tombstone of {backup_id}")
+        found = parse(Tombstone, data, f"The tombstone of {backup_id}")
+        if found.tombstone != str(backup_id):
+            raise IntegrityError(f"What lies in the place of the tombstone of {backup_id} is another one's")
+        return found
 
 
 class AuditRecord(Plain):

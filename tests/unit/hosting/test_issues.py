@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fac_backup.hosting.github.issues import report
+from fac_backup.hosting.github.issues import CHECKS, report
 from fac_backup.hosting.github.run import Run, run_from
 from tests.support.github_api import Token, World, serve
 from tests.unit.hosting.world import Asked, consumer
@@ -25,21 +25,27 @@ def run(world: World) -> Iterator[Run]:
         yield run_from(Asked(url).environment())
 
 
-def test_a_failure_opens_one_issue_and_the_next_success_closes_it(world: World, run: Run) -> None:
-    assert report(run, "writer", "dev", "") == "nothing"
-    assert report(run, "writer", "dev", "A piece is missing @everyone <img>") == "opened"
-    assert report(run, "writer", "dev", "Again") == "commented"
-    assert report(run, "writer", "production", "") == "nothing"
-    (issue,) = world.issues
-    assert "@everyone" not in issue["body"]
-    assert "<img" not in issue["body"]
-    assert report(run, "writer", "dev", "") == "closed"
-    assert issue["state"] == "closed"
-    assert len(issue["comments_made"]) == 2
-    assert report(run, "writer", "dev", "Later") == "opened"
+def test_each_space_and_kind_of_check_has_one_issue_of_fixed_text_which_its_next_success_closes(
+    world: World, run: Run
+) -> None:
+    assert report(run, "writer", "dev", "age", failed=False) == "nothing"
+    assert [report(run, "writer", "dev", check, failed=True) for check in CHECKS] == ["opened"] * len(CHECKS)
+    assert report(run, "writer", "dev", "age", failed=True) == "commented"
+    assert report(run, "writer", "production", "age", failed=False) == "nothing"
+    assert len(world.issues) == len(CHECKS)
+    age, *others = world.issues
+    assert set(age["body"].replace(run.url, "").split()) <= set(
+        (CHECKS["age"] + " [The run]() says what happened and what to do next."
+         " The next run that passes this check closes this issue.").split()
+    )  # fmt: skip
+    assert report(run, "writer", "dev", "age", failed=False) == "closed"
+    assert age["state"] == "closed"
+    assert len(age["comments_made"]) == 2
+    assert {issue["state"] for issue in others} == {"open"}, "a success closes its own issue only"
+    assert report(run, "writer", "dev", "age", failed=True) == "opened"
 
 
 @pytest.mark.parametrize("token", ["job-token", "", "wrong"])
 def test_an_issue_that_cannot_be_written_hides_nothing(world: World, run: Run, token: str) -> None:
-    assert report(run, token, "dev", "A piece is missing") == "failed"
+    assert report(run, token, "dev", "age", failed=True) == "failed"
     assert world.issues == []

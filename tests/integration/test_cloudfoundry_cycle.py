@@ -29,6 +29,7 @@ SPACE = """
   {name}:
     store: {name}
     binding: ephemeral
+    after_restore: sql/after.sql
     instances:
       database: fac-db
       documents: {{private: fac-private-s3, public: fac-public-s3}}
@@ -48,7 +49,7 @@ cloud_foundry:
   after_restore: ["echo $((40 + 2)) caches are warm"]
 spaces:{spaces}
 paths:
-  - {{source: production, target: staging, when: [unattended, manual]}}
+  - {{source: production, target: staging, when: [unattended, manual], before_swap: sql/sanitise.sql}}
   - {{source: production, target: preview, when: [unattended, manual]}}
 """
 SPACES = ("production", "staging", "preview")
@@ -153,14 +154,17 @@ class Stage:
             over.set()
             watcher.join()
 
-    def rows(self, space: str) -> list[tuple[Any, ...]]:
+    def rows(self, space: str, query: str = "SELECT id, report FROM audits ORDER BY id") -> list[tuple[Any, ...]]:
         connection = psycopg2.connect(self.fac.databases[space])
         try:
             with connection.cursor() as cursor:
-                cursor.execute("SELECT id, report FROM audits ORDER BY id")
+                cursor.execute(query)
                 return cursor.fetchall()
         finally:
             connection.close()
+
+    def value(self, space: str, query: str) -> Any:
+        return self.rows(space, query)[0][0]
 
     def documents(self, space: str) -> dict[str, tuple[bytes, str, dict[str, str]]]:
         client, found = self.s3.client(), {}
@@ -186,6 +190,9 @@ def stage(
         folder, bundles = tmp_path_factory.mktemp("runner"), tmp_path_factory.mktemp("dist")
         spaces = "".join(SPACE.format(name=name) for name in SPACES)
         (folder / "action-matrix.yml").write_text(MATRIX.format(api=cloud.address, org=ORG, app=APP, spaces=spaces))
+        (folder / "sql").mkdir()
+        (folder / "sql" / "sanitise.sql").write_text("UPDATE audits SET report = 'ü %' WHERE id < 10")
+        (folder / "sql" / "after.sql").write_text("COMMENT ON TABLE audits IS 'restored'")
         write(bundles, real=True)
         made = Stage(cloud, fac, s3_users, folder, bundles)
         production = fac.spaces["production"]
@@ -235,7 +242,11 @@ def test_production_is_backed_up_by_its_task_and_staging_and_preview_become_equa
     assert stage.cloud.world.temporary() == []
     stage.direct("preview", *words, "--target", "preview", "--confirm", "preview")
 
-    assert stage.rows("staging") == stage.rows("preview") == stage.rows("production")
+    assert stage.rows("preview") == stage.rows("production")
+    # The path's SQL is on the runner alone: it travelled with the order, and so did the space's.
+    sanitised = [(number, "ü %" if number < 10 else report) for number, report in stage.rows("production")]
+    assert stage.rows("staging") == sanitised
+    assert stage.value("staging", "SELECT obj_description('audits'::regclass)") == "restored"
     assert stage.documents("staging") == stage.documents("preview") == stage.documents("production")
     assert len(stage.documents("staging")) == 6
     listed = stage.task("list", "--space", "production")

@@ -25,10 +25,10 @@ def blocks(situation: str) -> list[str]:
     return [re.sub(r"^ {3}", "", block, flags=re.M) for block in re.findall(r"```sh\n(.*?)\n *```", section, re.S)]
 
 
-def carry_out(space: Space, situation: str) -> str:
+def carry_out(space: Space, situation: str, **more: str) -> str:
     """Run all blocks of a situation in one shell, as somebody does who copies them one after the other."""
     script = "\n".join(blocks(situation))
-    env = space.env()
+    env = space.env(more)
     del env["FAC_BACKUP_MATRIX"]
     env["PATH"] = f"{Path(FAC_BACKUP).parent}:{env['PATH']}"
     (space.folder / "action-matrix.yml").write_text(space.matrix.read_text())
@@ -120,7 +120,9 @@ def test_exit_code_7_is_cured_as_the_runbook_says(
     (space.folder / "slow.sql").write_text(
         "DO $$ BEGIN WHILE EXISTS (SELECT FROM pg_stat_activity"
         f" WHERE application_name = 'hold {unique}') LOOP PERFORM pg_sleep(0.1);"
-        " PERFORM pg_stat_clear_snapshot(); END LOOP; RAISE EXCEPTION 'no'; END $$"
+        " PERFORM pg_stat_clear_snapshot(); END LOOP;"
+        " IF NOT (SELECT rolcanlogin FROM pg_roles WHERE rolname = current_user) THEN"
+        " RAISE EXCEPTION 'no'; END IF; END $$"
     )
     process = space.start(
         "restore", "--source", "dev", "--target", "dev", "--backup-id", backup_id, "--confirm", "dev",
@@ -139,8 +141,9 @@ def test_exit_code_7_is_cured_as_the_runbook_says(
     last = err.strip().splitlines()[-1]
     assert "--resume" in last
     assert "pre-restore" in last, "the undo is named"
+    assert "with the same SQL" in last
     pg18.execute("postgres", f'ALTER ROLE "{unique}_owner" LOGIN')
-    assert "restored" in carry_out(space, "Exit code 7")
+    assert "restored" in carry_out(space, "Exit code 7", FAC_BACKUP_BEFORE_SWAP_SQL="slow.sql")
     assert space.state() == before
     space.close()
 

@@ -61,7 +61,8 @@ class Console:
         """Print a failure: one line on stderr; inside Actions also annotation, outputs and step summary."""
         self._unfold()
         if self.json:
-            click.echo(json.dumps({"operation": self.operation, "exit_code": error.exit_code, "error": error.line()}))
+            told = {"operation": self.operation, "exit_code": error.exit_code, "error": error.line(), **error.data}
+            click.echo(json.dumps(told))
         click.echo(f"fac-backup: {self._safe(error.line())}", err=True)
         if self.inside_actions:
             from fac_backup.cli import actions

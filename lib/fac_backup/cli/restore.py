@@ -26,14 +26,18 @@ Examples:
 @option("--beside", default="", help="Restore the database alone into a new database of this name and stop there.")
 @option("--only", multiple=True, help="With --beside: only these tables (schema.table), without foreign keys.")
 @option("--before-swap-sql", type=click.Path(dir_okay=False), default="",
-        help="SQL file to run in the new database before it is swapped in; its failure stops all.")  # fmt: skip
+        help="SQL file to run in the new database before it is swapped in; its failure stops all. Refused inside "
+        "Actions: `before_swap` of the path in the matrix.")  # fmt: skip
+@option("--before-swap-command", default="",
+        help="Program to run before the swap; its DATABASE_URL leads to the new database. Refused inside "
+        "Actions.")  # fmt: skip
 @option("--shards", type=click.IntRange(1), default=1, hidden=True, help="Into how many the documents are split.")
 @option("--shard-stage", default="", hidden=True, help="With --shards: plan, add or finish (docs/scale.md).")
 @option("--shard", type=click.IntRange(1), default=None, hidden=True, help="With --shard-stage add: which, from 1.")
 @common
 def command(
     console: Console, source: str, target: str, backup_id: str, confirm: str, dry_run: bool, resume: bool,
-    beside: str, only: tuple[str, ...], before_swap_sql: str,
+    beside: str, only: tuple[str, ...], before_swap_sql: str, before_swap_command: str,
     shards: int, shard_stage: str, shard: int | None,
 ) -> None:  # fmt: skip
     """Replace the database and the documents of TARGET by a backup of SOURCE.
@@ -44,7 +48,9 @@ def command(
     from fac_backup.operations.in_space import restore as run
     from fac_backup.operations.restore import RestoreRequest
 
-    request = RestoreRequest(source, target, backup_id, confirm, dry_run, resume, beside, only, before_swap_sql)
+    request = RestoreRequest(
+        source, target, backup_id, confirm, dry_run, resume, beside, only, before_swap_sql, before_swap_command
+    )
     if shards > 1 or shard_stage:
         from fac_backup.operations import sharded, sharded_restore
 

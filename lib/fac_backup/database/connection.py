@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import psycopg2
 from psycopg2 import errorcodes
@@ -114,8 +115,6 @@ class Database:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must be masked wherever text from outside is shown: the password, and its percent-encoded form."""
-        from urllib.parse import quote
-
         password = self._parameters.get("password", "")
         return tuple(dict.fromkeys(text for text in (password, quote(password, safe="")) if text))
 
@@ -124,6 +123,21 @@ class Database:
         """Besides :attr:`secrets`: what a public log must not show of the address (host, address, user, name)."""
         keys = ("host", "hostaddr", "user", "dbname")
         return tuple(self._parameters[key] for key in keys if self._parameters.get(key))
+
+    @property
+    def url(self) -> str:
+        """The address as an application reads it, password and all: for a program's environment, never for a log."""
+        given = {key: value for key, value in self._parameters.items() if key not in (*_DEFAULTS, "client_encoding")}
+        # One of several hosts has its port behind itself.
+        user, password = quote(given.pop("user", ""), safe=""), quote(given.pop("password", ""), safe="")
+        login = f"{user}{':' + password if password else ''}@" if user else ""
+        ports = given.pop("port", "").split(",")
+        hosts = given.pop("host", "").split(",")
+        ports = ports * len(hosts) if len(ports) == 1 else ports
+        where = ",".join(_in_url(host) + (f":{port}" if port else "") for host, port in zip(hosts, ports, strict=False))
+        name = quote(given.pop("dbname"), safe="")
+        rest = urlencode(given, quote_via=quote)
+        return f"postgresql://{login}{where}/{name}" + (f"?{rest}" if rest else "")
 
     def with_name(self, name: str, *, called: str | None = None) -> Database:
         """Another database on the same server, with the same credentials."""
@@ -217,6 +231,11 @@ class Database:
             ours = " ".join(f"-c {key}={_escape_option(value)}" for key, value in options.items())
             environment["PGOPTIONS"] = f"{environment.get('PGOPTIONS', '')} {ours}".strip()
         return environment
+
+
+def _in_url(host: str) -> str:
+    """An IPv6 address stands in brackets, a socket's folder is percent-encoded."""
+    return f"[{host}]" if ":" in host else quote(host, safe="")
 
 
 def _escape_option(value: str) -> str:

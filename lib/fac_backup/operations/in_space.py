@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from fac_backup.documents.listing import Listing
-from fac_backup.operations import gate, opening, views
+from fac_backup.operations import gate, opening, own_sql, views
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain import errors
@@ -96,10 +96,10 @@ def restore(request: RestoreRequest, around: Surroundings) -> Result:
 
     if not wanted(around.env):
         return run(request, around)
-    if request.beside or request.only or request.before_swap_sql:
+    if request.beside or request.only or request.before_swap_sql or request.before_swap_command:
         raise UsageError(
-            "--beside, --only and --before-swap-sql are not possible in mode: task",
-            next_step="Run that inside the space (bin/fac-backup-task).",
+            "--beside, --only, --before-swap-sql and --before-swap-command are not possible in mode: task",
+            next_step="Run that inside the space (bin/fac-backup-task), or name `before_swap` in the matrix.",
         )
     around.matrix.space(request.source or request.target), around.matrix.space(request.target)
     _admit_restore(request, around)
@@ -113,7 +113,8 @@ def restore(request: RestoreRequest, around: Surroundings) -> Result:
 
     from fac_backup.hosting.cloudfoundry.space import Order
 
-    order = Order("restore", tuple(words), _env(around), _files(around), ask)
+    files = _files(around) | own_sql.carried(request, around)
+    order = Order("restore", tuple(words), _env(around), files, ask)
     source = None
     if request.source and request.source != request.target and not request.resume:
         source = _source(around, request.source, BackupId.parse(request.backup_id))
@@ -173,7 +174,7 @@ def handed_over(around: Surroundings, source: str, target: Store) -> Store | Non
     store = opening.store_of(around, source, root)
     # The reading parts look at what was handed over; locks, journal and the rest of the source's store are not there.
     store.bucket = cast(Bucket, opened(root, key)).below(f"{source}/")
-    store.pieces = Pieces(store.bucket)
+    store.pieces = Pieces(store.bucket, handed_over=True)
     store.catalog = Catalog(
         store.bucket, source, clock=around.clock, keys=store.keys,
         require_signed=around.matrix.space(source).require_signatures,

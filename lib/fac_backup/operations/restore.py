@@ -25,7 +25,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from fac_backup.operations import (
@@ -33,6 +32,7 @@ from fac_backup.operations import (
     gate,
     markers,
     opening,
+    own_sql,
     restore_database,
     restore_documents,
     restore_plan,
@@ -94,6 +94,7 @@ class RestoreRequest:
     beside: str = ""
     only: tuple[str, ...] = ()
     before_swap_sql: str = ""
+    before_swap_command: str = ""
     continued: bool = False
     """A later stage of a restore in shards (``sharded_restore``)."""
 
@@ -113,11 +114,13 @@ def run(
     prepared = prepare(target) if prepare is not None else Prepared()
     unfinished = _unfinished(target, request)
     chosen = restore_plan.choose(around, _what(request, unfinished, around), target)
-    before_swap = _read_sql(request.before_swap_sql)
+    own = own_sql.of(request, chosen.manifest, around)
+    if request.resume:
+        own_sql.require_the_same(unfinished, own)
     if request.beside:
-        return restore_database.beside_only(request, chosen, target, around, began)
+        return restore_database.beside_only(request, chosen, target, around, own.before, began)
     mode = restore_plan.mode_of(around, target)
-    plan = restore_plan.check(chosen, target, around, mode, admission)
+    plan = replace(restore_plan.check(chosen, target, around, mode, admission), own_sql=own.facts())
     if request.dry_run:
         return restore_plan.result(plan, chosen, target, around, began)
 
@@ -126,13 +129,19 @@ def run(
         ours = stack.enter_context(target.store.locks.acquire("space", "exclusive", wait=around.patience(LOCK_WAIT)))
         # Until now it may have been the journal of a restore that was running, and has ended since.
         unfinished = _still_unfinished(target, request, unfinished)
+        if request.resume:
+            own_sql.require_the_same(unfinished, own)
         stack.enter_context(_pinned(chosen, target, around))
         for overtaken in stages.give_up_all(target.store, but=prepared.plan):
             log.warning("%s, of which only some shards are done, is given up", overtaken)
-        work = _Work(chosen, target, around, lease, ours, plan, before_swap, prepared.listed)
+        work = _Work(chosen, target, around, lease, ours, plan, own, prepared.listed)
         work.begin(unfinished, with_undo=admission.decision.pre_restore or plan.mode == "in-place")
         work.carry_out()
-    return restore_plan.done(plan, chosen, target, work.undo, around, began, work.facts)
+    done = restore_plan.done(plan, chosen, target, work.undo, around, began, work.facts)
+    if work.not_after is not None:
+        work.not_after.data.update(done.data)
+        raise work.not_after
+    return done
 
 
 class _Work:
@@ -146,17 +155,19 @@ class _Work:
         lease: Lease,
         ours: Lease,
         plan: RestorePlan,
-        before_swap: str,
+        own: own_sql.OwnSql,
         listed: tuple[Documents, ...] = (),
     ) -> None:
         self.chosen = chosen
         self.target = target
         self.around = around
         self.plan = plan
-        self.before_swap = before_swap
+        self.own = own
         self.listed = listed
         self.undo: Manifest | None = None
         self.facts: dict[str, Any] = {}
+        self.not_after: ActNowError | None = None
+        """That the restore is done, and the SQL after it failed."""
         self._leases = (lease, ours)
         self._journal: tuple[JournalEntry, str] | None = None
         self._documents = restore_documents.Documents(chosen, target, around, self._alive)
@@ -184,6 +195,7 @@ class _Work:
             "backup_id": self.chosen.manifest.id,
             "undo_id": self.undo.id if self.undo else "",
             "mode": self.plan.mode,
+            own_sql.KEY: self.own.before.digest,
         }
         before = [entry for entry, _ in self.target.store.journal.unfinished()]
         for entry in before:
@@ -208,7 +220,7 @@ class _Work:
         """From the first change to the last. What fails is put back, if it can be."""
         try:
             self._alive()
-            self._database.build(self.before_swap, self._step)
+            self._database.build(self.own.before, self._step)
             self._note("adding")
             self._documents.add()
             self._database.replace(self._step)
@@ -217,14 +229,16 @@ class _Work:
             self._failed(error)
             raise
         self.facts = {**self._database.facts(), **self._documents.facts()}
+        self.not_after = self.own.run_after(self.target.database, self.target.space)
         self._close()
 
     def _close(self) -> None:
         """The target is the backup now: what remains must not make a success look like a failure."""
+        how = "done" if self.not_after is None else "done, after_restore failed"
         for words, last in (
             ("remove the replaced database", self._database.close),
             ("renew the markers", lambda: markers.renew(self.target)),
-            ("write the audit", lambda: self._audit("done")),
+            ("write the audit", lambda: self._audit(how)),
             ("forget the journal", self._forget),
         ):
             try:
@@ -275,11 +289,12 @@ class _Work:
 
     def _act_now(self, first: FacBackupError | None, second: FacBackupError) -> ActNowError:
         what = first.what if first is not None else "an unexpected error"
+        again = " with the same SQL or command before the swap" if self.own.by_hand else ""
         act = ActNowError(
             f"The restore into {self.target.space} failed half-way ({what}) and could not be put back ({second.what})",
             state=self._database.state(),
             next_step=f"Finish it: `fac-backup restore --target {self.target.space} --resume --confirm "
-            f"{self.target.space}`; or undo it with the id {self.undo.id if self.undo else '(none was taken)'}; "
+            f"{self.target.space}`{again}; or undo it with the id {self.undo.id if self.undo else '(none was taken)'}; "
             "docs/operations.md, `exit code 7`.",
         )
         act.data.update(self._data())
@@ -344,6 +359,7 @@ def refuse_nonsense(request: RestoreRequest, around: Surroundings) -> None:
         raise UsageError("Name --source and --backup-id", next_step="`fac-backup list --space SOURCE` shows the ids.")
     if request.only and not request.beside:
         raise UsageError("--only goes with --beside", next_step="A space is restored as a whole, or not at all.")
+    own_sql.refuse_inside_actions(request, around)
 
 
 def admit(request: RestoreRequest, around: Surroundings) -> gate.Admission:
@@ -405,17 +421,6 @@ def _what(request: RestoreRequest, unfinished: JournalEntry | None, around: Surr
     source, backup_id = str(unfinished.data.get("source")), str(unfinished.data.get("backup_id"))
     gate.admit_unfinished(source, backup_id, request.target, around)
     return replace(request, source=source, backup_id=backup_id)
-
-
-def _read_sql(name: str) -> str:
-    if not name:
-        return ""
-    try:
-        return Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"The SQL file cannot be read ({type(error).__name__})", next_step="Name a UTF-8 file."
-        ) from None
 
 
 # 4 ----------------------------------------------------------------------------------------------------------------

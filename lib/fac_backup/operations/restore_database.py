@@ -15,6 +15,8 @@ from fac_backup.database import analyzing, beside, inplace, marker, preflight, s
 from fac_backup.database.connection import Database, failure, version_text
 from fac_backup.database.load import LoadOptions, LoadReport, load, opened_head
 from fac_backup.operations.opening import Opened
+from fac_backup.operations.own_sql import KEY as BEFORE_SWAP
+from fac_backup.operations.own_sql import BeforeSwap
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.errors import FacBackupError
@@ -40,7 +42,7 @@ class Replacement(Protocol):
         """What the journal must keep, given what it kept before (of a killed restore); may take that up."""
         ...
 
-    def build(self, before_swap: str, step: Step) -> None:
+    def build(self, before: BeforeSwap, step: Step) -> None:
         """Make everything ready that can be made ready while the old database serves."""
         ...
 
@@ -131,17 +133,21 @@ class Beside:
         self._seconds = 0.0
 
     def remembers(self, journal: dict[str, Any]) -> dict[str, Any]:
-        """The two names. A swap that a killed restore of this very backup has done is taken up; one that a killed
-        restore of another backup has done is taken back, so that what is put back after a failure is the old state."""
+        """The two names. A swap that a killed restore of this very backup has done, with the same SQL before it, is
+        taken up; one that another has done is taken back, so that what is put back after a failure is the old state."""
         new, kept = str(journal.get("new") or ""), str(journal.get("kept") or "")
         if new and kept and swap.state(self._database, new, kept) == "after":
-            if journal.get("in_new") == self._chosen.manifest.id:
+            built_with = str(journal.get("before_swap_in_new") or "")
+            if (journal.get("in_new"), built_with) == (self._chosen.manifest.id, journal[BEFORE_SWAP]):
                 self._new, self._kept, self._swapped = new, kept, True
             else:
                 self._swap_back(kept)
-        return {"new": self._new, "kept": self._kept, "in_new": self._chosen.manifest.id}
+        return {
+            "new": self._new, "kept": self._kept, "in_new": self._chosen.manifest.id,
+            "before_swap_in_new": journal[BEFORE_SWAP],
+        }  # fmt: skip
 
-    def build(self, before_swap: str, step: Step) -> None:
+    def build(self, before: BeforeSwap, step: Step) -> None:
         """Create, load, verify, mark, carry over settings and grants, run the SQL that the caller wants run."""
         if self._swapped:
             return
@@ -156,7 +162,7 @@ class Beside:
         self._notes += _lost(self._report)
         _mark(self._database, self._new, self._target, self._chosen)
         self._notes += [f"not carried over: {what}" for what in swap.carry_over(self._database, self._new)]
-        _run_sql(self._database, self._new, before_swap)
+        before.run(self._database, self._new)
 
     def _again(self) -> None:
         scratch.drop(self._database, self._new)
@@ -221,6 +227,7 @@ class InPlace:
         self._target = target
         self._around = around
         self._database = target.database
+        self._before = BeforeSwap()
         self._touched = False
         self._filled = False
         self._report: LoadReport | None = None
@@ -231,10 +238,10 @@ class InPlace:
         self._touched = journal.get("wiping") is True
         return {"wiping": self._touched}
 
-    def build(self, before_swap: str, step: Step) -> None:
+    def build(self, before: BeforeSwap, step: Step) -> None:
         """Every piece is read and verified once before the wipe, because there is no way back but the undo."""
         del step
-        self._before_swap = before_swap
+        self._before = before
         for piece in self._chosen.manifest.pieces():
             self._chosen.pieces.read(piece)
 
@@ -247,7 +254,7 @@ class InPlace:
             inplace.wipe(self._database)
             self._report = self._fill(self._chosen.manifest, self._chosen.pieces)
             _mark(self._database, self._database.name, self._target, self._chosen)
-            _run_sql(self._database, self._database.name, self._before_swap)
+            self._before.run(self._database, self._database.name)
         self._filled = True
         self._notes += _lost(self._report)
         step("filled")
@@ -290,7 +297,9 @@ class InPlace:
         return {"rows": self._report.rows if self._report else 0, "warnings": list(self._notes)}
 
 
-def beside_only(request: RestoreRequest, chosen: Chosen, target: Opened, around: Surroundings, began: float) -> Result:
+def beside_only(
+    request: RestoreRequest, chosen: Chosen, target: Opened, around: Surroundings, before: BeforeSwap, began: float
+) -> Result:
     """Restore the database alone into a new database, and stop there: yesterday's data next to today's."""
     database, part = target.database, chosen.manifest.database
     beside.require_free(database, request.beside)
@@ -299,6 +308,7 @@ def beside_only(request: RestoreRequest, chosen: Chosen, target: Opened, around:
     swap.create_beside(database, new, part)
     try:
         report = load(database, new, part, chosen.pieces, _options(around))
+        before.run(database, new)  # what the path's SQL sanitises must not stand beside the target as it was either
         if request.only:
             beside.keep_only(database, new, request.only)
         beside.give_away(database, new, request.beside)
@@ -368,22 +378,6 @@ def _mark(database: Database, name: str, target: Opened, chosen: Chosen) -> None
     session = database.connect(name, autocommit=True)
     try:
         marker.write(session, marker.Marker(old.space, old.adopted_at, old.adopted_by, chosen.manifest.id))
-    finally:
-        session.close()
-
-
-def _run_sql(database: Database, name: str, text: str) -> None:
-    """Run the caller's SQL in the new database, in one transaction. Its failure ends the restore before the swap."""
-    if not text.strip():
-        return
-    session = database.connect(name)
-    try:
-        with session.cursor() as cursor:
-            cursor.execute("SET search_path TO DEFAULT")
-            cursor.execute(text)
-        session.commit()
-    except psycopg2.Error as error:
-        raise failure(error, "The SQL that was to run before the swap failed") from None
     finally:
         session.close()
 

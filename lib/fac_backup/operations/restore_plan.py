@@ -54,6 +54,8 @@ class RestorePlan:
     facts: tuple[Fact, ...]
     warnings: tuple[str, ...]
     documents: tuple[tuple[str, document_restore.Plan], ...]
+    own_sql: tuple[Fact, ...] = ()
+    """What the team's own SQL is, before the swap and after it."""
 
 
 def choose(around: Surroundings, request: RestoreRequest, target: Opened) -> Chosen:
@@ -139,7 +141,7 @@ def result(plan: RestorePlan, chosen: Chosen, target: Opened, around: Surroundin
         "restore",
         f"Plan of a restore into {target.space}: nothing was changed",
         backup_id=chosen.manifest.id,
-        facts=plan.facts,
+        facts=(*plan.facts, *plan.own_sql),
         checks=plan.checks,
         warnings=plan.warnings,
         dry_run=True,
@@ -160,6 +162,7 @@ def done(
     took = round(time.monotonic() - began, 3)
     shown = (
         *plan.facts[:4],
+        *plan.own_sql,
         *(Fact(name.replace("_", " "), f"{count:,}") for name, count in facts.items() if isinstance(count, int)),
         Fact("took", duration(took)),
     )

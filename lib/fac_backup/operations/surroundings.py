@@ -7,9 +7,11 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from fac_backup import __version__
+from fac_backup.hosting.scripts import no_scripts, script_beside
 from fac_backup.hosting.settings import Places, places_from
 from fac_backup.plain.errors import UsageError
 from fac_backup.plain.locations import BucketAddress
@@ -42,6 +44,8 @@ class Surroundings:
     matrix_commit: str = ""
     lock_wait: float | None = None
     """Seconds to wait for a lock, where somebody has said; None: what the operation finds right."""
+    script: Callable[[str], str] = field(default=no_scripts, repr=False)
+    """The text of an SQL file that the matrix names, from where the matrix came from. Raises FacBackupError."""
 
     @property
     def transfers(self) -> int:
@@ -172,6 +176,7 @@ def surroundings(
             doing=doing,
             matrix_commit=found.commit,
             lock_wait=lock_wait,
+            script=found.script,
         )
     path = Path(matrix_file or "action-matrix.yml")
     if not path.is_file():
@@ -184,4 +189,7 @@ def surroundings(
         raise UsageError(
             f"The matrix cannot be read ({type(error).__name__})", next_step="It must be UTF-8 text."
         ) from None
-    return Surroundings(load(text, path.name), path.name, True, False, env, jobs, doing=doing, lock_wait=lock_wait)
+    beside = partial(script_beside, path.parent, f"the folder of {path.name}")
+    return Surroundings(
+        load(text, path.name), path.name, True, False, env, jobs, doing=doing, lock_wait=lock_wait, script=beside
+    )

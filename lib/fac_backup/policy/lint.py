@@ -93,6 +93,17 @@ def _downhill(matrix: Matrix) -> Iterator[Finding]:
             )
 
 
+def _recovery_that_changes(matrix: Matrix) -> Iterator[Finding]:
+    for index, path in enumerate(matrix.paths):
+        if path.before_swap is not None and path.source == path.target and is_production(matrix, path.target):
+            yield Finding(
+                "warning",
+                ("paths", index, "before_swap"),
+                f"{path.before_swap} changes what is put back into {path.target} from its own backups: a recovery would"
+                " bring back other data than was backed up",
+            )
+
+
 def _no_undo(matrix: Matrix) -> Iterator[Finding]:
     for index, path in enumerate(matrix.paths):
         if path.undo == "none" and matrix.space(path.target).protected:
@@ -171,6 +182,7 @@ _RULES = (
     _one_instance,
     _unattended_into_production,
     _downhill,
+    _recovery_that_changes,
     _no_undo,
     _kind_without_retention,
     _signatures_not_required,

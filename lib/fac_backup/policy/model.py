@@ -45,6 +45,8 @@ InstanceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 ApiAddress = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.-]{1,200}(:[0-9]{1,5})?$")]
 SCRIPT = r"^([A-Za-z0-9_][A-Za-z0-9_.-]{0,60}/){0,8}[A-Za-z0-9_][A-Za-z0-9_.-]{0,60}\.py$"
 ScriptPath = Annotated[str, Field(pattern=SCRIPT)]
+SQL = r"^(\.github/)?([A-Za-z0-9_][A-Za-z0-9_.-]{0,60}/){0,8}[A-Za-z0-9_][A-Za-z0-9_.-]{0,60}\.sql$"
+SqlFile = Annotated[str, Field(pattern=SQL)]
 ShellLine = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,1000}$")]
 Count = Annotated[int, Field(ge=1, le=36500)]
 Text = Annotated[str, Field(max_length=300)]
@@ -64,6 +66,7 @@ PATTERN_SENTENCES: dict[str, str] = {
     ),
     r"^[^.\x00-\x1f]{1,63}\.[^\x00-\x1f]{1,63}$": "is not a table: write schema.table",
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": "is not the name of a Cloud Foundry organization, space, app or instance",
+    SQL: "is not an SQL file: write its path from the root of the repository, such as sql/sanitise.sql, without '..'",
     SCRIPT: "is not a script: write backend/manage.py, without '..'",
     r"^[^\x00-\x1f\x7f]{1,1000}$": "is not one line of at most 1,000 characters",
     r"^https?://[A-Za-z0-9.-]{1,200}(:[0-9]{1,5})?$": "is not an address: write https://api.example.gov",
@@ -267,6 +270,8 @@ class Space(Strict):
     """A restore builds the new database beside the old one, or wipes the old one where there is no room for that."""
     keep_previous: Annotated[int, Field(ge=0, le=24 * 31)] = 0
     """For how many hours a replaced database is kept beside the new one; the next restore after that drops it."""
+    after_restore: SqlFile | None = None
+    """SQL that runs in its database after each restore into it, such as a GRANT: a file beside the matrix."""
     binding: Literal["existing", "ephemeral"] = "existing"
     """Whether the backups instance is bound all the time, or only for an operation."""
     instances: Annotated[Instances, BeforeValidator(_none_is_empty)] = Instances()
@@ -312,6 +317,9 @@ class Path(Strict):
     ]
     undo: Literal["pre-restore", "none"] = "pre-restore"
     """Whether the restore first takes a pre-restore backup of its target."""
+    before_swap: SqlFile | None = None
+    """SQL that runs in the new database before it serves, to sanitise it for example: a file beside the matrix. If it
+    fails, the target stays as it is. The undo of a restore runs none."""
 
 
 class Matrix(Strict):

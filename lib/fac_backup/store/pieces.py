@@ -40,12 +40,16 @@ class Pieces:
     """The pieces of one store; ``bucket`` is seen from the space's prefix. Safe to use from several threads.
 
     ``due(sha256, modified)`` says whether a piece that the store has should be uploaded again because it ages.
+    ``handed_over``: the bucket is an index of addresses to read from, and has no fast lane for small objects.
     """
 
-    def __init__(self, bucket: Bucket, *, due: Callable[[str, datetime], bool] | None = None) -> None:
+    def __init__(
+        self, bucket: Bucket, *, due: Callable[[str, datetime], bool] | None = None, handed_over: bool = False
+    ) -> None:
         self.bucket = bucket
         self.figures = Figures()
         self._due = due
+        self._handed_over = handed_over
         # Sorted, 44 bytes a piece, because a big store has a million: a dict would take five times that.
         self._digests = bytearray()
         self._stored = array("Q")
@@ -123,7 +127,7 @@ class Pieces:
             self.bucket.put(key, packed)
 
     def _get(self, key: str, limit: int) -> bytes:
-        packed = self.bucket.wire.express.get(self.bucket.full(key), limit=limit)
+        packed = None if self._handed_over else self.bucket.wire.express.get(self.bucket.full(key), limit=limit)
         return self.bucket.get(key, limit=limit) if packed is None else packed
 
     def _reused(self, digest: bytes, size: int, stored: int) -> Piece:

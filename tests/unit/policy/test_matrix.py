@@ -136,6 +136,8 @@ SPACES = "version: 1\nspaces: {dev: {}, prod: {}}\nwho: {users: [ann]}\n"
         ("version: 1\nspaces: {dev: {retention: {daily: {keep_days: 7.5}}}}", "2:47: '7.5' does not fit"),
         ("version: 1\nspaces: {dev: {retention: {daily: {keep_days: true}}}}", "2:47: true does not fit"),
         ("version: 1\nspaces: {dev: {retention: {daily: {}}}}", "A retention rule is either"),
+        ("version: 1\nspaces: {dev: {after_restore: a/../b.sql}}", "2:31: 'a/../b.sql' is not an SQL file"),
+        ("version: 1\nspaces: {dev: {after_restore: /etc/b.sql}}", "2:31: '/etc/b.sql' is not an SQL file"),
         ("version: 1\nspaces: {dev: {retention: {daily: {keep_days: 1, keep_newest: 1}}}}", "A retention rule is"),
         (
             "version: 1\nspaces: {dev: {retention: {dayly: {keep_days: 1}}}}",
@@ -326,6 +328,10 @@ BASE = "version: 1\nwho: {users: [ann]}\n"
         (
             "spaces: {a: {protected: true}}\npaths: [{source: a, target: a, when: manual, undo: none}]",
             "cannot be undone",
+        ),
+        (
+            "spaces: {a: {protected: true}}\npaths: [{source: a, target: a, when: manual, before_swap: x.sql}]",
+            "would bring back other data",
         ),
         ("spaces: {a: {kinds: [daily]}}", "a has no retention for daily backups"),
         ("kinds: {hourly: }\nspaces: {a: {}}", "a has no retention for hourly backups"),

@@ -70,7 +70,7 @@ def run_order(word: str, main: Callable[[list[str]], int], env: MutableMapping[s
         folder = Path(tempfile.mkdtemp(prefix="fac-backup-order-"))
         os.chdir(folder)
         for name, text in order.get("files", {}).items():
-            (folder / Path(name).name).write_text(text, encoding="utf-8")
+            _write(folder, name, text)
         env.update({k: str(v) for k, v in order.get("env", {}).items() if _VARIABLE.fullmatch(k)})
         code = main([str(argument) for argument in order["arguments"]])
         if bucket:
@@ -84,6 +84,15 @@ def run_order(word: str, main: Callable[[list[str]], int], env: MutableMapping[s
     finally:
         sys.stdout = out
         err.close_line()
+
+
+def _write(folder: Path, name: str, text: str) -> None:
+    """A file of the order, in the folder that its name says. Raises IntegrityError for a name that leads elsewhere."""
+    file = folder / name
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise IntegrityError("The order has a file that would lie outside its folder")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
 
 
 def fetch_order(bucket: BucketAddress, key: str, sha256: str) -> dict[str, Any]:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import fac_backup
 from fac_backup.hosting.github.api import Answer, GitHub, in_repository
 from fac_backup.hosting.github.run import Run, run_from
+from fac_backup.hosting.scripts import missing_script, no_scripts, script_beside
 from fac_backup.plain.errors import RefusedError
 from fac_backup.policy.matrix import DEFAULT, FILE_NAME, Matrix, load
 
@@ -28,6 +30,8 @@ class Found:
     commit: str
     """The consumer's commit, the library's ref, or empty where there is no matrix."""
     has_matrix: bool = True
+    script: Callable[[str], str] = field(default=no_scripts, repr=False)
+    """The text of an SQL file that lies beside the matrix, at the same commit. Raises RefusedError, UsageError."""
 
 
 def matrix_of_run(env: Mapping[str, str]) -> Found:
@@ -50,23 +54,40 @@ def from_default_branch(run: Run, github: GitHub) -> Found:
     sha = commit.get("sha") if isinstance(commit, dict) else None
     if not isinstance(sha, str) or len(sha) < 40 or not sha.isalnum():
         raise _unreadable(head, f"the branch {branch}")
-    answer = github.get(in_repository(run.repository, "contents", FILE_NAME), ref=sha)
-    if answer.status == 404:  # the branch was readable with this very token, so the file is really not there
+    text = _text_at(run, github, sha, FILE_NAME)
+    if text is None:  # the branch was readable with this very token, so the file is really not there
         return Found(
             DEFAULT, f"no {FILE_NAME} in {run.repository} at {sha[:12]}: a configuration without matrix", "", False
         )
+    origin = f"{FILE_NAME} of {run.repository}, branch {branch}, commit {sha}"
+    return Found(load(text), origin, sha, script=partial(_script_at, run, github, sha))
+
+
+def _script_at(run: Run, github: GitHub, sha: str, name: str) -> str:
+    """An SQL file of the commit whose matrix names it."""
+    text = _text_at(run, github, sha, name)
+    if text is None:
+        raise missing_script(name, f"the commit {sha[:12]} of {run.repository}")
+    return text
+
+
+def _text_at(run: Run, github: GitHub, sha: str, name: str) -> str | None:
+    """A file of a commit that was readable; None if it is not in it. Raises RefusedError where it is unreadable."""
+    answer = github.get(in_repository(run.repository, "contents", *name.split("/")), ref=sha)
+    if answer.status == 404:
+        return None
     body = answer.mapping()
     content = body.get("content")
     if body.get("type") != "file" or body.get("encoding") != "base64" or not isinstance(content, str):
-        raise _unreadable(answer, FILE_NAME)
+        raise _unreadable(answer, name)
     try:
         data = base64.b64decode(content)
         text = data.decode("utf-8")
     except (binascii.Error, ValueError):
-        raise _unreadable(answer, FILE_NAME) from None
+        raise _unreadable(answer, name) from None
     if len(data) != body.get("size"):
-        raise _unreadable(answer, FILE_NAME)
-    return Found(load(text), f"{FILE_NAME} of {run.repository}, branch {branch}, commit {sha}", sha)
+        raise _unreadable(answer, name)
+    return text
 
 
 def default_branch(run: Run, github: GitHub) -> str:
@@ -85,7 +106,9 @@ def _own(env: Mapping[str, str]) -> Found | None:
         if path.is_file():
             ref = env.get("FAC_BACKUP_JOB_WORKFLOW_SHA") or env.get("FAC_BACKUP_ACTION_REF") or fac_backup.__version__
             library = env.get("FAC_BACKUP_ACTION_REPOSITORY") or "this library"
-            return Found(load(path.read_text(encoding="utf-8")), f"{FILE_NAME} of {library} at {ref}", ref)
+            beside = partial(script_beside, path.parent, f"{library} at {ref}")
+            matrix = load(path.read_text(encoding="utf-8"))
+            return Found(matrix, f"{FILE_NAME} of {library} at {ref}", ref, script=beside)
     return None
 
 

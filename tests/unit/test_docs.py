@@ -80,6 +80,13 @@ def test_no_page_names_a_place_of_whoever_wrote_it() -> None:
         assert not re.search(r"(?<![\w.])/(work|tmp/wt)\b", page.read_text()), page.name
 
 
+def test_no_page_is_empty_and_the_first_hour_ends_with_the_data_as_they_were() -> None:
+    for page in PAGES:
+        assert page.read_text().strip(), page
+    counts = re.findall(r"^ +(\d+ invoices, .*)$", (ROOT / "docs/first-hour.md").read_text(), re.M)
+    assert counts[0] == counts[2] != counts[1]
+
+
 def test_the_changelog_begins_with_the_version_that_a_release_would_have() -> None:
     version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.M)
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from tools import bundle
 
 from tests.integration.test_cloudfoundry_cycle import SPACE, Stage, fill
 from tests.support.act import ROOT, Act
-from tests.support.cloudfoundry import CloudFoundry
+from tests.support.cloudfoundry import Binding, CloudFoundry
 from tests.support.cloudfoundry.fac import APP, ORG, build
 from tests.support.cloudfoundry.fixtures import s3_users  # noqa: F401
 from tests.support.github_api import World
@@ -91,6 +92,21 @@ def test_every_night_the_spaces_are_worked_on_by_tasks_and_nothing_stays_bound(
     assert len([task for task in stage.cloud.world.tasks if task.state == "SUCCEEDED"]) == 4
     assert stage.fac.user.password not in ran.log()
     stage.tables.append(f"after\n{stage.table()}")
+
+    # What a killed run leaves, the hourly sweep takes away.
+    left = Binding("fac-backup-source-dead", "key", stage.fac.instances["staging"]["backups"], None, state="succeeded")
+    left.labels = {"fac-backup-run": "dead", "fac-backup-until": "20200101T000000Z"}
+    stage.cloud.world.bindings.append(left)
+    app = stage.fac.apps["staging"]
+    app.state, app.labels = "STOPPED", dict(left.labels)
+    hourly = (ROOT / "examples/workflows/sweep.yml").read_text()
+    act.workflow("sweep.yml", re.sub(r"space: \[.*\]", "space: [staging]", hourly))
+    world.attempt(1, event="schedule", actor="bob", triggering_actor="bob", path=".github/workflows/sweep.yml")
+    swept = act.run("sweep.yml", event="schedule", api=api, secrets=secrets, actor="bob")
+    assert swept.passed, swept.log()
+    assert (left in stage.cloud.world.bindings, app.state, app.labels) == (False, "STARTED", {})
+    assert "2 leftovers put right in 1 space" in swept.summary()
+
     before_it, *during, after_it = stage.tables
     for what in ("task  production", "task  staging", "key   production  backups", "lock  staging", "lock  production"):
         assert any(what in table for table in during), what

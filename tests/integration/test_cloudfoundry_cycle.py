@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +23,9 @@ from tests.support.cloudfoundry import Binding, CloudFoundry, User
 from tests.support.cloudfoundry.fac import APP, ORG, Fac, build
 from tests.support.cloudfoundry.fixtures import s3_users  # noqa: F401
 from tests.support.cloudfoundry.small_bundle import write
-from tests.support.postgres import PostgresServer
+from tests.support.django_project import MANAGE, Project
+from tests.support.egress import FAR, EgressProxy
+from tests.support.postgres import PostgresServer, bin_dir
 from tests.support.s3 import S3Server
 
 SPACE = """
@@ -64,6 +67,8 @@ class Stage:
     s3: S3Server
     folder: Path
     bundles: Path
+    proxy: EgressProxy | None = None
+    """The only way to S3 for the runner and for all apps; the databases are beside it."""
     tables: list[str] = field(default_factory=list)
     said: str = ""
     """What the last command printed on stderr."""
@@ -80,6 +85,7 @@ class Stage:
             "FAC_BACKUP_MODE": "task", "FAC_BACKUP_BUNDLES": str(self.bundles),
             "FAC_BACKUP_TASK_PYTHON": f"{sys.version_info[0]}.{sys.version_info[1]}",
             "FAC_BACKUP_TASK_MEMORY_MB": "512", "FAC_BACKUP_RUN_URL": "https://github.com/fac/fac/actions/runs/1",
+            **(self.proxy.env if self.proxy else {}),
         }  # fmt: skip
         for option, which in (("--space", "CF"), ("--target", "CF"), ("--source", "SOURCE_CF")):
             if option in words:
@@ -185,8 +191,12 @@ def _secrets(credentials: dict[str, Any]) -> list[str]:
 def stage(
     s3_users: S3Server, pg15: PostgresServer, tmp_path_factory: pytest.TempPathFactory  # noqa: F811
 ) -> Iterator[Stage]:  # fmt: skip
-    with CloudFoundry(s3_users) as cloud:
+    far = f"http://{FAR}:{s3_users.port}"
+    with EgressProxy({FAR: s3_users.port}) as proxy, CloudFoundry(s3_users) as cloud:
+        cloud.broker.endpoint = far
         fac = build(cloud, s3_users, pg15, SPACES)
+        for app in fac.apps.values():
+            app.environment |= proxy.env
         folder, bundles = tmp_path_factory.mktemp("runner"), tmp_path_factory.mktemp("dist")
         spaces = "".join(SPACE.format(name=name) for name in SPACES)
         (folder / "action-matrix.yml").write_text(MATRIX.format(api=cloud.address, org=ORG, app=APP, spaces=spaces))
@@ -194,7 +204,7 @@ def stage(
         (folder / "sql" / "sanitise.sql").write_text("UPDATE audits SET report = 'ü %' WHERE id < 10")
         (folder / "sql" / "after.sql").write_text("COMMENT ON TABLE audits IS 'restored'")
         write(bundles, real=True)
-        made = Stage(cloud, fac, s3_users, folder, bundles)
+        made = Stage(cloud, fac, s3_users, folder, bundles, proxy)
         production = fac.spaces["production"]
         made.producer = cloud.world.user("production-deployer", "a-password-of-its-own", {production: "developer"})
         del fac.user.roles[production.guid]
@@ -234,6 +244,9 @@ def test_production_is_backed_up_by_its_task_and_staging_and_preview_become_equa
     with stage.watched("the restore"):
         restored = stage.task(*words, "--target", "staging", "--confirm", "staging")
     assert restored["undo_id"].startswith("staging_")
+    assert stage.proxy is not None
+    assert stage.proxy.refused == [], "everything knows the proxy and its password, and nothing but S3 is behind it"
+    assert set(stage.proxy.passed) == {f"{method} {FAR}" for method in ("GET", "PUT", "HEAD", "POST", "DELETE")}
     ran = [str(task.name).split("-")[2] for task in stage.cloud.world.tasks if task.app.space.name == "staging"]
     assert ran == ["before", "restore", "after"]
     assert "nobody may write now" in stage.said
@@ -304,6 +317,25 @@ def test_a_job_that_is_cancelled_cancels_its_task_and_leaves_nothing(stage: Stag
     assert "Interrupted by SIG" in stage.ended(process, words, 1)["error"]
     assert stage.cloud.world.tasks[-1].failure_reason == "task was cancelled"
     assert stage.cloud.world.temporary() == []
+
+
+@pytest.mark.slow
+def test_django_dbbackup_of_the_app_makes_the_dump_inside_its_task(stage: Stage, tmp_path: Path) -> None:
+    app = stage.fac.apps["preview"]
+    project = Project(stage.fac.databases["preview"], tmp_path, tmp_path, bin_dir(15)).env()
+    app.droplet = MANAGE.parent
+    app.environment |= {key: value for key, value in project.items() if key != "PATH"}
+    app.environment["PYTHONPATH"] = sysconfig.get_path("purelib")  # the app's own packages
+    made = stage.task("backup", "--space", "preview", "--kind", "daily", "--engine", "django-dbbackup")
+    assert (made["engine"], made["documents_count"]) == ("django-dbbackup", 6)
+    assert stage.cloud.world.temporary() == []
+    whole = stage.direct(
+        "preview", "verify", "--space", "preview", "--level", "restore", "--backup-id", made["backup_id"]
+    )
+    assert "every table is equal (1 table)" in json.dumps(whole)
+
+    words = ("backup", "--space", "preview", "--engine", "django-dbbackup", "--archives", "made")
+    assert "A task makes its archives itself" in stage.task(*words, code=2)["error"]
 
 
 @pytest.mark.slow

@@ -41,6 +41,8 @@ class Broker:
         self.hang_bind = threading.Event()
         self.hang_bind.set()
         """Cleared: binds hang until it is set again."""
+        self.endpoint = ""
+        """Where the credentials say that S3 is; empty: where it is."""
         self.seconds = 0.0
         """How long each operation takes."""
         self._made: dict[str, str] = {}
@@ -65,7 +67,7 @@ class Broker:
         return self._credentials(instance.bucket, buckets[1:], key, secret)
 
     def _credentials(self, bucket: str, additional: list[str], key: str, secret: str) -> dict[str, Any]:
-        endpoint = self.s3.endpoint if self.s3 else "https://s3.invalid"
+        endpoint = self.endpoint or (self.s3.endpoint if self.s3 else "https://s3.invalid")
         return {
             "access_key_id": key,
             "secret_access_key": secret,

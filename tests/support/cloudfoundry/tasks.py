@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,6 +55,8 @@ class Tasks:
 
     def start(self, task: Task) -> None:
         folder = Path(tempfile.mkdtemp(prefix="fac-task-", dir="/tmp"))
+        if task.app.droplet is not None:
+            shutil.copytree(task.app.droplet, folder, dirs_exist_ok=True)
         task.environment = self.environment(task.app, folder)
         task.environment["CF_TASK_GUID"] = task.guid
         if self.fate == "never":

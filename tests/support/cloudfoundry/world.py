@@ -8,6 +8,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 
@@ -55,6 +56,8 @@ class App(Thing):
     space: Space
     environment: dict[str, str] = field(default_factory=dict)
     folder: str = "/"
+    droplet: Path | None = None
+    """The app's files, of which each container gets a copy in its HOME; None: it has none."""
     staged: bool = True
     state: str = "STARTED"
     file_based_services: bool = False

@@ -22,6 +22,7 @@ import urllib3
 import zstandard
 
 from fac_backup.hosting.cloudfoundry import s3
+from fac_backup.hosting.cloudfoundry.http import pool_for
 from fac_backup.hosting.cloudfoundry.presigned import Signer
 from fac_backup.plain.errors import FailedError, IntegrityError
 from fac_backup.plain.locations import BucketAddress
@@ -126,8 +127,9 @@ class UrlBucket:
         self._prefix = ""
         retry = urllib3.Retry(total=6, backoff_factor=0.3, status_forcelist=(429, 500, 502, 503, 504), redirect=0,
                               raise_on_status=False)  # fmt: skip
-        self._pool = urllib3.PoolManager(
-            maxsize=connections, block=True, retries=retry, timeout=urllib3.Timeout(10, 60)
+        # The container's egress proxy, where S3 is not exempt from it, as for everything else that the task fetches.
+        self._pool = pool_for(
+            self._source.index.base, maxsize=connections, block=True, retries=retry, timeout=urllib3.Timeout(10, 60)
         )
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
@@ -143,10 +143,23 @@ class Http:
         parts = urlsplit(url)
         key = f"{parts.scheme}://{parts.netloc}"
         if key not in self._pools:
-            proxy = getproxies().get(parts.scheme, "")
-            through_proxy = proxy and parts.hostname not in LOOPBACK and not proxy_bypass(parts.netloc)
-            self._pools[key] = urllib3.ProxyManager(proxy) if through_proxy else urllib3.PoolManager(maxsize=2)
+            self._pools[key] = pool_for(url, maxsize=2)
         return self._pools[key]
+
+
+def pool_for(url: str, **settings: Any) -> urllib3.PoolManager:
+    """Connections to ``url``: through the proxy of ``https_proxy`` or ``http_proxy`` (with its password, if it has
+    one), unless ``no_proxy`` exempts that host. ``settings`` are urllib3's."""
+    parts = urlsplit(url)
+    proxy = getproxies().get(parts.scheme, "")
+    if not proxy or parts.hostname in LOOPBACK or proxy_bypass(parts.netloc):
+        return urllib3.PoolManager(**settings)
+    there = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    headers = None
+    if there.username is not None:
+        headers = urllib3.make_headers(proxy_basic_auth=f"{unquote(there.username)}:{unquote(there.password or '')}")
+    address = f"{there.scheme}://{there.netloc.rpartition('@')[2]}"
+    return urllib3.ProxyManager(address, proxy_headers=headers, **settings)
 
 
 def _document(raw: bytes) -> dict[str, Any]:

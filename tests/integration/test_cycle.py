@@ -48,8 +48,14 @@ def test_a_restore_brings_everything_back_and_its_undo_brings_back_what_it_repla
     assert space.state() == first
     assert space.databases() == [space.unique], "no scratch database is left"
 
-    undone = space.restore(done.json["undo_id"])
-    assert undone.code == 0, undone.err
+    undo = ("--source", "dev", "--target", "dev", "--confirm", "dev", "--backup-id", done.json["undo_id"])
+    undone = space.on_terminal("restore", *undo)
+    assert undone.code == 0, undone.raw
+    assert "Adding documents of upl…" in undone.words
+    assert "Database " in undone.words
+    screen = "\n".join(undone.screen())
+    assert "dev was restored" in screen
+    assert not any(left in screen for left in ("━", "Adding documents", "0 %")), "bars leave nothing behind"
     assert (space.all_documents(), space.value("SELECT max(name) FROM parent")) == vandalized
 
 

@@ -15,6 +15,7 @@ import psycopg2
 
 from .postgres import PostgresServer
 from .s3 import S3Server
+from .terminal import Seen, seen
 
 FAC_BACKUP = str(Path(sys.executable).parent / "fac-backup")
 
@@ -157,6 +158,10 @@ class Space:
         process = self.start(*arguments, env=env)
         out, err = process.communicate(timeout=timeout)
         return Done(process.returncode, out, err)
+
+    def on_terminal(self, *arguments: str, columns: int = 80) -> Seen:
+        """Run a command as a person does who sits before a terminal."""
+        return seen([FAC_BACKUP, *arguments], self.env(), columns=columns, cwd=self.folder)
 
     def backup(self, kind: str = "daily", *more: str) -> str:
         """Back up; the id. Fails the test if that fails."""

@@ -19,6 +19,7 @@ from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings, surroundings
 from fac_backup.plain.errors import FacBackupError, FailedError, Stopped, UsageError
 from fac_backup.plain.text import for_log, one_line
+from fac_backup.report.progress import above
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,13 @@ class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
     def __init__(self, safe: Callable[[str], str]) -> None:
         super().__init__(sys.stderr)
         self._safe = safe
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write it, above the bars that are shown, if any are."""
+        try:
+            above(self.format(record), self.stream)
+        except Exception:
+            self.handleError(record)
 
     def format(self, record: logging.LogRecord) -> str:
         level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "

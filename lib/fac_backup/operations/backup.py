@@ -25,6 +25,7 @@ from fac_backup.documents.source import Source
 from fac_backup.operations import engine, gate, markers, opening, renewing, views
 from fac_backup.operations.opening import Opened
 from fac_backup.operations.result import Result
+from fac_backup.operations.shown import dumping
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.errors import FailedError, UsageError
@@ -98,7 +99,8 @@ def take(
             moment.append(around.clock())
             documents.start()
 
-        part = dump(opened.database, store.pieces, dump_options(wanted, around, after_snapshot))
+        with dumping(store.pieces, around, newest.manifest if newest else None) as pieces:
+            part = dump(opened.database, pieces, dump_options(wanted, around, after_snapshot))
         part = part.model_copy(update={"engine": engine.IN_MANIFESTS[wanted.engine or engine.OURS]})
         copied = documents.finish()
 

@@ -18,6 +18,7 @@ from fac_backup.operations.opening import Opened
 from fac_backup.operations.own_sql import KEY as BEFORE_SWAP
 from fac_backup.operations.own_sql import BeforeSwap
 from fac_backup.operations.result import Result
+from fac_backup.operations.shown import loading
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.errors import FacBackupError
 from fac_backup.plain.manifest import Manifest
@@ -158,7 +159,8 @@ class Beside:
         step("building")
         part = self._chosen.manifest.database
         self._notes += swap.create_beside(self._database, self._new, part)
-        self._report = load(self._database, self._new, part, self._chosen.pieces, _options(self._around, self._again))
+        with loading(self._chosen.pieces, self._around, self._chosen.manifest, "Database") as pieces:
+            self._report = load(self._database, self._new, part, pieces, _options(self._around, self._again))
         self._notes += _lost(self._report)
         _mark(self._database, self._new, self._target, self._chosen)
         self._notes += [f"not carried over: {what}" for what in swap.carry_over(self._database, self._new)]
@@ -242,8 +244,9 @@ class InPlace:
         """Every piece is read and verified once before the wipe, because there is no way back but the undo."""
         del step
         self._before = before
-        for piece in self._chosen.manifest.pieces():
-            self._chosen.pieces.read(piece)
+        with loading(self._chosen.pieces, self._around, self._chosen.manifest, "Checking the database") as pieces:
+            for piece in self._chosen.manifest.pieces():
+                pieces.read(piece)
 
     def replace(self, step: Step) -> None:
         """Wipe, fill, verify."""
@@ -278,7 +281,8 @@ class InPlace:
             inplace.wipe(self._database)
 
         options = _options(self._around, again)
-        return load(self._database, self._database.name, manifest.database, pieces, options)
+        with loading(pieces, self._around, manifest, "Database") as shown:
+            return load(self._database, self._database.name, manifest.database, shown, options)
 
     def close(self) -> None:
         """Statistics for the planner."""
@@ -307,7 +311,8 @@ def beside_only(
     new = scratch.scratch_name(database.name, "new", token)
     swap.create_beside(database, new, part)
     try:
-        report = load(database, new, part, chosen.pieces, _options(around))
+        with loading(chosen.pieces, around, chosen.manifest, "Database") as pieces:
+            report = load(database, new, part, pieces, _options(around))
         before.run(database, new)  # what the path's SQL sanitises must not stand beside the target as it was either
         if request.only:
             beside.keep_only(database, new, request.only)
@@ -386,7 +391,7 @@ def _lost(report: LoadReport) -> list[str]:
     notes = []
     if report.privileges.missing_roles:
         notes.append(
-            f"{plural(report.privileges.for_missing, 'grant')} name roles that the target lacks: "
+            f"{plural(report.privileges.for_missing, 'grant')} to roles that the target lacks, left out: "
             + ", ".join(report.privileges.missing_roles)
         )
     notes += [f"refused by the server: {what}" for what in report.privileges.refused]

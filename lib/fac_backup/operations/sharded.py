@@ -32,6 +32,7 @@ from fac_backup.operations import backup, engine, gate, in_space, markers, openi
 from fac_backup.operations.backup import BackupRequest
 from fac_backup.operations.opening import Opened
 from fac_backup.operations.result import Result
+from fac_backup.operations.shown import dumping
 from fac_backup.operations.stages import MOST, Part, Plan
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.backup_id import BackupId
@@ -117,11 +118,10 @@ def _plan(opened: Opened, around: Surroundings, wanted: BackupRequest, sharding:
     stages.keep(store, around, backup_id)
     store.pieces.load_known()
     moment: list[datetime] = []
-    part = dump(
-        opened.database, store.pieces, backup.dump_options(wanted, around, lambda: moment.append(around.clock()))
-    )
     newest = backup.newest_of(opened)
     previous = newest.manifest if newest else None
+    with dumping(store.pieces, around, previous) as pieces:
+        part = dump(opened.database, pieces, backup.dump_options(wanted, around, lambda: moment.append(around.clock())))
     plan = Plan(
         id=str(backup_id),
         shards=sharding.shards,

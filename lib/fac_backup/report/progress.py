@@ -6,18 +6,23 @@ a task at any time; advancing costs a lock and an addition, what is shown is dec
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, Protocol, TextIO
 
 from fac_backup.plain.text import duration, for_log, plural, size
 
 Unit = Literal["bytes", "documents", "pieces", "rows", "steps"]
 LINE_SECONDS = 10.0
+
+WORDS = 24
+"""Characters of a bar's words; narrow terminals show fewer."""
 
 
 class Task(Protocol):
@@ -67,20 +72,27 @@ def amount(count: int, unit: Unit) -> str:
     return size(count) if unit == "bytes" else plural(count, unit.removesuffix("s"))
 
 
-def figures(count: Count, unit: Unit, now: float) -> str:
-    """``1.2 GB of 4.2 GB (29 %), 210 MB/s, 14 s left``."""
-    shown = amount(count.done, unit)
-    if count.total:
-        percent = min(100, count.done * 100 // count.total)
-        of = size(count.total) if unit == "bytes" else f"{count.total:,}"
-        shown += f" of {of} ({percent} %)"
+def figures(count: Count, unit: Unit, now: float, room: int | None = None) -> str:
+    """``1.2 GB of 4.2 GB (29 %), 210 MB/s, 14 s left``; less of it where that is longer than ``room`` characters."""
     rate = count.rate(now)
-    if rate:
-        shown += f", {size(round(rate))}/s" if unit == "bytes" else f", {rate:,.0f}/s" if rate >= 1 else ""
+    pace = (f"{size(round(rate))}/s" if unit == "bytes" else f"{rate:,.0f}/s" if rate >= 1 else "") if rate else ""
     left = count.left(now)
-    if left is not None and count.total and count.done < count.total:
-        shown += f", {duration(left)} left"
-    return shown
+    still = f"{duration(left)} left" if left is not None and count.total and count.done < count.total else ""
+    done, bare = amount(count.done, unit), size(count.done) if unit == "bytes" else f"{count.done:,}"
+    if not count.total:
+        shown = [_listed(done, pace), _listed(bare, pace), bare]
+    else:
+        of = size(count.total) if unit == "bytes" else f"{count.total:,}"
+        percent = f"{min(100, count.done * 100 // count.total)} %"
+        shown = [
+            _listed(f"{done} of {of} ({percent})", pace, still), _listed(f"{bare} of {of} ({percent})", pace, still),
+            _listed(f"{bare} of {of}", pace, still), _listed(percent, pace, still), _listed(percent, still), percent,
+        ]  # fmt: skip
+    return next((text for text in shown if room is None or len(text) <= room), shown[-1])
+
+
+def _listed(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)
 
 
 class _CountedTask:
@@ -154,7 +166,10 @@ class Lines:
 
 
 class Bars:
-    """Bars of rich on a terminal; they vanish when their task is over, so that the log above stays readable."""
+    """Bars of rich on a terminal; they vanish when their task is over, so that the log above stays readable.
+
+    One for a terminal (``choose``): two that draw at its foot at once would tear each other.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -173,7 +188,7 @@ class Bars:
             bars = self._bars
             self._running += 1
             # Words are given as a value, not as markup: brackets in them mean nothing.
-            handle = bars.add_task("", total=total, words=for_log(words, 40), count=count, unit=unit)
+            handle = bars.add_task("", total=total, words=for_log(words, WORDS), count=count, unit=unit)
         task = _CountedTask(count, lambda: bars.update(handle, completed=count.done, total=count.total))
         try:
             yield task
@@ -195,10 +210,16 @@ class Bars:
 
 
 def _rich_bars(stream: TextIO) -> Any:
+    """One line a task, whatever the terminal's width: what does not fit is said in fewer words."""
     from rich.console import Console
     from rich.progress import BarColumn, ProgressColumn
     from rich.progress import Progress as RichProgress
+    from rich.table import Column
     from rich.text import Text
+
+    console = Console(file=stream)
+    bar = 24 if console.width >= 100 else 12 if console.width >= 60 else 0
+    words = min(WORDS, console.width // 2)
 
     class Words(ProgressColumn):
         def render(self, task: Any) -> Text:
@@ -206,12 +227,15 @@ def _rich_bars(stream: TextIO) -> Any:
 
     class Figures(ProgressColumn):
         def render(self, task: Any) -> Text:
-            return Text(figures(task.fields["count"], task.fields["unit"], time.monotonic()), style="dim")
+            room = console.width - words - (bar + 1 if bar else 0) - 2
+            return Text(figures(task.fields["count"], task.fields["unit"], time.monotonic(), room), style="dim")
 
-    console = Console(file=stream)
+    def one_line(width: int | None = None) -> Column:
+        return Column(no_wrap=True, overflow="ellipsis", width=width)
+
+    columns = [Words(one_line(words)), *([BarColumn(bar)] if bar else []), Figures(one_line())]
     return RichProgress(
-        Words(), BarColumn(bar_width=24), Figures(), console=console, transient=True, refresh_per_second=5,
-        redirect_stdout=False, redirect_stderr=False,
+        *columns, console=console, transient=True, refresh_per_second=5, redirect_stdout=False, redirect_stderr=False,
     )  # fmt: skip
 
 
@@ -220,6 +244,20 @@ def choose(
 ) -> Bars | Lines | Silent:
     """Lines through ``write`` in Actions, bars if ``stream`` (default stderr) is a terminal, else nothing."""
     stream = stream or sys.stderr
+    lines = Lines(write or (lambda line: print(line, file=stream, flush=True)))
     if in_actions:
-        return Lines(write or (lambda line: print(line, file=stream, flush=True)))
-    return Bars(stream) if stream.isatty() else Silent()
+        return lines
+    if not stream.isatty():
+        return Silent()
+    # A terminal that cannot move its cursor would show each state of a bar below the last.
+    return lines if os.environ.get("TERM", "dumb") in ("dumb", "unknown") else _bars(stream)
+
+
+@cache
+def _bars(stream: TextIO) -> Bars:
+    return Bars(stream)
+
+
+def above(line: str, stream: TextIO) -> None:
+    """Write a log line to ``stream``, above the bars that are shown there, if any are."""
+    _bars(stream).write(line)

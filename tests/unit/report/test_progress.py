@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
+import sys
 import threading
 
 import pytest
 
 from fac_backup.report.progress import Bars, Count, Lines, Progress, Silent, Unit, choose, figures
+from tests.support import terminal
 
 
 class Clock:
@@ -38,6 +41,41 @@ def test_figures_say_how_much_how_fast_and_how_long_still(
     done: int, total: int | None, unit: Unit, seconds: float, shown: str
 ) -> None:
     assert figures(Count(total, 50.0, done), unit, 50.0 + seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("room", "shown"),
+    [
+        (99, "2,310 documents of 4,620 (50 %), 231/s, 10 s left"), (48, "2,310 of 4,620 (50 %), 231/s, 10 s left"),
+        (38, "2,310 of 4,620, 231/s, 10 s left"), (31, "50 %, 231/s, 10 s left"), (15, "50 %, 10 s left"), (3, "50 %"),
+    ],
+)  # fmt: skip
+def test_figures_say_less_where_there_is_less_room(room: int, shown: str) -> None:
+    assert figures(Count(4620, 50.0, 2310), "documents", 60.0, room) == shown
+
+
+ON_A_TERMINAL = """
+import sys
+from fac_backup.report.progress import above, choose
+bars = choose(in_actions=False)
+with bars.task("Documents of private", 100_000, "documents") as one, choose(in_actions=False).task("Database") as two:
+    for step in range(5):
+        one.advance(10_000), two.advance(150_000_000)
+        getattr(bars, "_bars", None) and bars._bars.refresh()
+        if step == 2:
+            above("warning: it was slow for a while", sys.stderr)
+print("done", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(("columns", "env"), [(100, {}), (40, {"NO_COLOR": "1"}), (80, {"TERM": "dumb"})])
+def test_on_a_terminal_bars_keep_to_a_line_each_and_leave_only_the_log(columns: int, env: dict[str, str]) -> None:
+    shown = terminal.seen([sys.executable, "-c", ON_A_TERMINAL], env, columns=columns)
+    assert shown.screen() == ["warning: it was slow for a while", "done", ""]
+    assert all(len(line) <= columns for line in re.split(r"[\r\n]", shown.words))
+    assert bool(re.search(r"50 %.*s left", shown.words)) == ("TERM" not in env)
+    assert bool(re.search(r"━.*/s", shown.words)) == (columns == 100)
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]", shown.raw) or "NO_COLOR" not in env
 
 
 def test_lines_come_every_ten_seconds_and_once_at_the_end() -> None:

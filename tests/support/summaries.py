@@ -13,6 +13,7 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
+from fac_backup.operations.views import facts_of
 from fac_backup.report import page, summary
 from fac_backup.report.views import (
     CatalogView,
@@ -116,9 +117,29 @@ def outcomes() -> dict[str, Outcome]:
     listed = Outcome("list", "Backups of production", spaces=(production(),))
     verified = Outcome(
         "verify", "The backup is whole", backup_id=made.id,
-        checks=(CheckRow("pieces", True, "All 812 pieces of the database have their hash."),
-                CheckRow("rehearsal", True, "Restored into a scratch database: 94 tables are equal.")),
+        checks=(CheckRow("pieces", True, "Every piece of the database has its hash (812 pieces)."),
+                CheckRow("rehearsal", True, "Restored into a scratch database: every table is equal (94 tables).")),
         facts=(Fact("age", "2 h 0 min"), Fact("took", "2 min 4 s")),
+    )  # fmt: skip
+    figures: dict[str, object] = {
+        "space": "staging",
+        "engine": "pg_dump",
+        "age_seconds": 900,
+        "database_bytes": 1_503_000_000,
+        "documents_count": 2310,
+        "documents_bytes": 4_200_000_000,
+        "duration_seconds": 203.4,
+        "source": "production",
+        "target": "staging",
+        "rows": 1_204_311,
+        "documents_added": 1,
+        "swap_seconds": 0.051,
+        "mode": "beside",
+    }
+    task = Outcome(
+        "restore", "staging was restored", backup_id=made.id, undo_id=undo.replace("preview", "staging"),
+        facts=(Fact("where", "as a task of the app in staging"), *facts_of(figures)),
+        forms=(Form("staging", "staging", undo.replace("preview", "staging"), "undo"),),
     )  # fmt: skip
     old = replace(
         listed, failure=Failure("The newest daily backup of production is older than 26 hours", "Nothing was changed.",
@@ -126,7 +147,7 @@ def outcomes() -> dict[str, Outcome]:
     )  # fmt: skip
     return {
         "backup": backup, "restore": restored, "refused": refused, "act-now": act_now, "purge": purge, "list": listed,
-        "verify": verified, "list-too-old": old,
+        "verify": verified, "list-too-old": old, "task": task,
     }  # fmt: skip
 
 

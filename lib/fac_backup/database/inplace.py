@@ -20,7 +20,7 @@ from fac_backup.database import scratch
 from fac_backup.database.connection import Database, failure, kind_of, require_writable
 from fac_backup.database.names import quoted
 from fac_backup.plain.errors import FailedError
-from fac_backup.plain.text import one_line
+from fac_backup.plain.text import one_line, plural, verb
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +169,8 @@ def wipe(database: Database) -> None:
         stuck = [thing for thing in todo if not thing.ours]
         if stuck:
             raise FailedError(
-                f"{len(stuck)} objects in {database.called} belong to others, so it cannot be emptied"
+                f"{plural(len(stuck), 'object')} in {database.called} "
+                f"{verb(len(stuck), 'belongs', 'belong')} to others, so it cannot be emptied"
                 f" (the first: {one_line(stuck[0].shown, 140)})",
                 next_step="Let their owner give them to the owner of the database, or drop them.",
             )

@@ -77,8 +77,8 @@ def check(listing: Listing, store: Bucket, *, deep: bool = False, options: Optio
     found = examine(listing, store, deep=deep, options=options)
     if not found.whole:
         raise IntegrityError(
-            f"Of {plural(found.count, 'document')} of {listing.label}, {found.missing} are missing from the store and "
-            f"{found.rewritten} are not what was stored",
+            f"Of {plural(found.count, 'document')} of {listing.label}, missing from the store: {found.missing:,}, not "
+            f"what was stored: {found.rewritten:,}",
             next_step="Choose another backup (`fac-backup list`), and keep this bucket as it is for the analysis.",
         )
     return found

@@ -11,7 +11,7 @@ from fac_backup.operations import opening
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.errors import FacBackupError, FailedError, UsageError
-from fac_backup.plain.text import plural
+from fac_backup.plain.text import plural, verb
 from fac_backup.policy.lint import lint
 from fac_backup.report.views import CheckRow, Fact, Failure, Outcome
 from fac_backup.store import trail
@@ -79,8 +79,8 @@ def result_of(findings: tuple[Finding, ...], matrix_from: str) -> Result:
     failure = None
     if serious:
         failure = Failure(
-            f"{plural(len(serious), 'setting')} that matter{'s' if len(serious) == 1 else ''} "
-            f"{'is' if len(serious) == 1 else 'are'} missing or cannot be read",
+            f"{plural(len(serious), 'setting')} that {verb(len(serious), 'matters', 'matter')} "
+            f"{verb(len(serious), 'is', 'are')} missing or cannot be read",
             "Nothing was changed.",
             f"{serious[0].sentence} ({serious[0].url}); then the others of the list.",
         )

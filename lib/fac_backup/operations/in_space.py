@@ -26,9 +26,9 @@ from fac_backup.plain import errors
 from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.errors import ActNowError, FacBackupError, FailedError, IntegrityError, UsageError
 from fac_backup.plain.locations import BucketAddress
-from fac_backup.plain.text import plural
+from fac_backup.plain.text import plural, verb
 from fac_backup.policy.authorization import FirstAttempt
-from fac_backup.report.views import Fact, Outcome
+from fac_backup.report.views import CheckRow, Fact, Outcome
 from fac_backup.store import layout
 from fac_backup.store.bucket import Bucket
 from fac_backup.store.catalog import Catalog
@@ -74,7 +74,12 @@ def backup(request: BackupRequest, around: Surroundings) -> Result:
         raise UsageError(
             "A task makes its archives itself", next_step="Leave `archives` out: `manage_py` in the matrix."
         )
-    words += ["--engine", request.engine] if request.engine else []
+    if request.manage_py and around.inside_actions:
+        raise UsageError(
+            "No option names a program in a job of Actions", next_step="Set `manage_py` of the space in the matrix."
+        )
+    for name, value in (("--engine", request.engine), ("--manage-py", request.manage_py)):
+        words += [name, value] if value else []
 
     def ask(bucket: BucketAddress, reason: str) -> int:
         if opening.store_of(around, space, bucket).bucket.head(layout.manifest_key(named)) is not None:
@@ -198,9 +203,6 @@ def _run(order: Order, around: Surroundings, space: str, source: Source | None, 
     if done.exit_code:
         raise _failure(done.exit_code, data, space)
     data = {**facts, **data}
-    shown = tuple(
-        Fact(key.replace("_", " "), str(value)) for key, value in data.items() if isinstance(value, int | str)
-    )
     put_right = [found for found in done.swept if found.removed]
     troubles = tuple(f"{found.what} in {found.space}, left by run {found.run}: {found.trouble}"
                      for found in done.swept if found.trouble)  # fmt: skip
@@ -210,8 +212,9 @@ def _run(order: Order, around: Surroundings, space: str, source: Source | None, 
     outcome = Outcome(
         order.operation, _TITLES[order.operation].format(space=space), backup_id=str(data.get("backup_id", "")),
         undo_id=str(data.get("undo_id", "")), warnings=troubles, dry_run=bool(data.get("dry_run")),
-        facts=(Fact("where", f"as a task of the app in {space}"), *shown, *left_by), forms=forms,
+        facts=(Fact("where", f"as a task of the app in {space}"), *views.facts_of(data), *left_by), forms=forms,
         links=(("Open the restore workflow", around.restore_url),) if forms and around.restore_url else (),
+        checks=tuple(CheckRow(str(one["name"]), True, str(one["sentence"])) for one in data.get("checks", ())),
     )  # fmt: skip
     return Result(outcome, data)
 
@@ -325,7 +328,9 @@ def objects_of(store: Store, backup_id: BackupId) -> Iterator[Listed]:
             pieces.discard(found.key)
             yield Listed(f"{store.space}/{found.key}", found.size)
     if pieces:
-        raise IntegrityError(f"Of the backup {backup_id} {len(pieces)} pieces are missing")
+        raise IntegrityError(
+            f"Of the backup {backup_id} {plural(len(pieces), 'piece')} {verb(len(pieces), 'is', 'are')} missing"
+        )
     for part in manifest.documents:
         seen: set[bytes] = set()
         for entry in Listing.of(store.bucket, part).entries():

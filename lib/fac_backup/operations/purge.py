@@ -16,7 +16,7 @@ from fac_backup.operations.renewing import references_of
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.backup_id import BackupId
-from fac_backup.plain.text import plural, size
+from fac_backup.plain.text import size
 from fac_backup.policy.retention import Decision
 from fac_backup.report.views import Fact, Outcome, PlanRow
 from fac_backup.store import renewal, sweep, trail
@@ -114,9 +114,7 @@ def _result(
         for d in sorted(decisions, key=lambda d: d.id, reverse=True)
     )
     gone = [row.id for row in rows if not row.keep]
-    facts = (
-        [] if freed is None else [Fact("objects removed", plural(freed[0], "object")), Fact("freed", size(freed[1]))]
-    )
+    facts = [] if freed is None else [Fact("objects removed", f"{freed[0]:,}"), Fact("freed", size(freed[1]))]
     outcome = Outcome(
         "purge",
         f"Plan of a purge of {space}" if dry_run else f"Purge of {space} is done",

@@ -20,7 +20,7 @@ from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.errors import IntegrityError, NoSuchBackupError, UsageError
 from fac_backup.plain.manifest import Manifest
 from fac_backup.plain.protocols import PieceSource
-from fac_backup.plain.text import duration, plural, size
+from fac_backup.plain.text import duration, plural, size, verb
 from fac_backup.report.views import CheckRow, Fact, Form, Outcome
 from fac_backup.store.bucket import Bucket
 from fac_backup.store.store import Store
@@ -100,7 +100,8 @@ def check(chosen: Chosen, target: Opened, around: Surroundings, mode: Mode, admi
     missing_pieces = _missing_pieces(chosen)
     if missing_pieces:
         raise IntegrityError(
-            f"Of the backup {manifest.id} {plural(missing_pieces, 'piece')} of the database are missing or not whole",
+            f"Of the backup {manifest.id} {plural(missing_pieces, 'piece')} of the database "
+            f"{verb(missing_pieces, 'is', 'are')} missing or not whole",
             next_step="Choose another backup (`fac-backup list`), and keep this bucket as it is for the analysis.",
         )
     plans = []
@@ -119,15 +120,17 @@ def check(chosen: Chosen, target: Opened, around: Surroundings, mode: Mode, admi
     checks = (
         *(admission.checks if admission else ()),
         CheckRow("markers", True, f"Database and documents are marked as {target.space}'s."),
-        CheckRow("pieces", True, f"All {plural(len(manifest.pieces()), 'piece')} of the database are there."),
-        CheckRow("documents", True, f"All {plural(manifest.documents_count, 'stored document')} are there, as stored."),
+        CheckRow("pieces", True, f"Every piece of the database is there ({plural(len(manifest.pieces()), 'piece')})."),
+        CheckRow(
+            "documents", True, f"Every document is there, as stored ({plural(manifest.documents_count, 'document')})."
+        ),
         *found.checks,
     )
     facts = (
         Fact("from", f"{manifest.space}, {duration(age)} ago"),
         Fact("into", target.space),
         Fact("how", "built beside, then swapped in" if mode == "beside" else "in place: wiped, then filled"),
-        Fact("database", f"{size(manifest.database.size)} replace {size(found.target_size)}"),
+        Fact("database", f"{size(manifest.database.size)} in place of {size(found.target_size)}"),
         *(Fact(f"documents {label}", _words(plan)) for label, plan in plans),
         Fact("connected now", plural(found.connected, "session")),
         Fact("expected", f"about {duration(_expected(manifest))}"),
@@ -209,8 +212,10 @@ def _words(plan: document_restore.Plan) -> str:
     if plan.equal:
         return f"{plural(plan.same, 'document')}, all as in the backup"
     return (
-        f"{plan.same:,} stay, {plan.add:,} are added ({size(plan.add_size)}), {plan.overwrite:,} are overwritten "
-        f"({size(plan.overwrite_size)}), {plan.delete:,} are deleted"
+        f"{plan.same:,} {verb(plan.same, 'stays', 'stay')}, "
+        f"{plan.add:,} {verb(plan.add, 'is', 'are')} added ({size(plan.add_size)}), "
+        f"{plan.overwrite:,} {verb(plan.overwrite, 'is', 'are')} overwritten ({size(plan.overwrite_size)}), "
+        f"{plan.delete:,} {verb(plan.delete, 'is', 'are')} deleted"
     )
 
 

@@ -7,6 +7,7 @@ from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.errors import UsageError
 from fac_backup.plain.manifest import utc_text
+from fac_backup.plain.text import plural, verb
 from fac_backup.report.views import Fact, Outcome
 from fac_backup.store.locks import Holder, Name
 
@@ -44,7 +45,11 @@ def run(space: str, owner: str, confirm: str, around: Surroundings) -> Result:
         )
         for name, holder, dead in held
     )
-    title = f"{broken} locks of {space} were broken" if owner else f"{len(held)} locks of {space} are held"
+    title = (
+        f"{plural(broken, 'lock')} of {space} {verb(broken, 'was', 'were')} broken"
+        if owner
+        else f"{plural(len(held), 'lock')} of {space} {verb(len(held), 'is', 'are')} held"
+    )
     data = {
         "space": space, "broken": broken,
         "holders": [

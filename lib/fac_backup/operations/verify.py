@@ -28,7 +28,7 @@ from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.errors import FacBackupError, FailedError, IntegrityError, NoSuchBackupError
 from fac_backup.plain.manifest import Manifest, Piece
-from fac_backup.plain.text import duration, plural
+from fac_backup.plain.text import duration, plural, verb
 from fac_backup.report.notices import FRESH_SECONDS
 from fac_backup.report.views import CheckRow, Fact, Outcome
 from fac_backup.store import layout, trail
@@ -182,8 +182,10 @@ def _pieces(manifest: Manifest, store: Store, around: Surroundings) -> CheckRow:
             wrong += bad
             task.advance()
     if wrong:
-        raise _not_whole(manifest, f"{plural(wrong, 'piece')} of the database are missing or damaged")
-    return CheckRow("pieces", True, f"All {plural(len(distinct), 'piece')} of the database have their hash.")
+        raise _not_whole(
+            manifest, f"{plural(wrong, 'piece')} of the database {verb(wrong, 'is', 'are')} missing or damaged"
+        )
+    return CheckRow("pieces", True, f"Every piece of the database has its hash ({plural(len(distinct), 'piece')}).")
 
 
 def _documents(manifest: Manifest, store: Store, around: Surroundings) -> Iterable[CheckRow]:
@@ -193,9 +195,11 @@ def _documents(manifest: Manifest, store: Store, around: Surroundings) -> Iterab
         if not found.whole or found.count != part.count:
             raise _not_whole(
                 manifest,
-                f"of the documents {part.label}, {found.missing} are missing and {found.rewritten} are damaged",
+                f"of the documents {part.label}, missing: {found.missing:,}, damaged: {found.rewritten:,}",
             )
-        yield CheckRow(f"documents {part.label}", True, f"All {plural(found.count, 'document')} are there and whole.")
+        yield CheckRow(
+            f"documents {part.label}", True, f"Every document is there and whole ({plural(found.count, 'document')})."
+        )
 
 
 def _expiry(manifest: Manifest, store: Store) -> CheckRow:
@@ -233,9 +237,13 @@ def _rehearsal(manifest: Manifest, store: Store, around: Surroundings) -> CheckR
     finally:
         scratch.drop(database, name)
     if wrong:
-        raise _not_whole(manifest, f"restored, {plural(len(wrong), 'table')} differ from it")
+        raise _not_whole(
+            manifest, f"restored, {plural(len(wrong), 'table')} {verb(len(wrong), 'differs', 'differ')} from it"
+        )
     return CheckRow(
-        "rehearsal", True, f"Restored into a scratch database: {plural(len(part.rows), 'table')} are equal."
+        "rehearsal",
+        True,
+        f"Restored into a scratch database: every table is equal ({plural(len(part.rows), 'table')}).",
     )
 
 
@@ -250,7 +258,8 @@ def _live(manifest: Manifest, around: Surroundings) -> CheckRow:
     gone = [one for one in changed if one.found_rows is None or (one.found_rows == 0 and one.expected_rows > 0)]
     if gone:
         raise FailedError(
-            f"{plural(len(gone), 'table')} of the backup {manifest.id} are missing or empty in the live database",
+            f"{plural(len(gone), 'table')} of the backup {manifest.id} {verb(len(gone), 'is', 'are')} missing or empty "
+            "in the live database",
             state="Nothing was changed.",
             next_step="If nobody did that on purpose: docs/operations.md, `the data is wrong`.",
         )
@@ -261,7 +270,8 @@ def _moved(changed: tuple[Difference, ...], tables: int) -> str:
     more = sum(max(0, (one.found_rows or 0) - one.expected_rows) for one in changed)
     less = sum(max(0, one.expected_rows - (one.found_rows or 0)) for one in changed)
     return (
-        f"Of {plural(tables, 'table')} {len(changed)} have other counts now: {more:,} rows more, {less:,} rows fewer."
+        f"Of {plural(tables, 'table')} {len(changed):,} {verb(len(changed), 'has another count', 'have other counts')} "
+        f"now: {plural(more, 'row')} more, {plural(less, 'row')} fewer."
     )
 
 

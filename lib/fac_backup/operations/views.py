@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fac_backup.operations import catalog_view
 from fac_backup.operations.opening import Opened
 from fac_backup.operations.result import Result
@@ -70,6 +72,34 @@ def _kept(manifest: Manifest, around: Surroundings) -> str:
     if rule is None:
         return f"always: {manifest.kind} has no retention rule"
     return f"by the rule `{rule}`, and as long as it is the newest {manifest.kind} one"
+
+
+_BESIDE = frozenset({"backup_id", "undo_id", "created", "dry_run", "warnings", "documents_bytes", "age_seconds"})
+"""Figures that a summary says elsewhere, or together with another."""
+
+
+def facts_of(figures: Mapping[str, object]) -> tuple[Fact, ...]:
+    """Figures as a program gets them, as people read them: what a task on Cloud Foundry has sent back."""
+    facts = []
+    for name, value in figures.items():
+        words = name.removesuffix("_bytes").removesuffix("_seconds").removesuffix("_count").replace("_", " ")
+        if name in _BESIDE or (name, value) == ("engine", "pg_dump"):
+            continue
+        if name == "documents_count" and isinstance(value, int):
+            stored = figures.get("documents_bytes")
+            shown = plural(value, "document") + (f", {size(stored)}" if isinstance(stored, int) else "")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            shown = (
+                size(round(value)) if name.endswith("_bytes")
+                else duration(value) if name.endswith("_seconds")
+                else f"{value:,}"
+            )  # fmt: skip
+        elif isinstance(value, str) and value:
+            shown = value
+        else:
+            continue
+        facts.append(Fact({"duration": "took", "engine": "read by"}.get(words, words), shown))
+    return tuple(facts)
 
 
 def figures_of(manifest: Manifest, around: Surroundings) -> dict[str, object]:

@@ -77,3 +77,8 @@ def duration(seconds: float) -> str:
 def plural(count: int, one: str, many: str = "") -> str:
     """``1 document``, ``2,310 documents``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def verb(count: int, one: str, many: str) -> str:
+    """The verb that ``count`` things take: ``is`` or ``are``."""
+    return one if count == 1 else many

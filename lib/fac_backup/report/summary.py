@@ -143,7 +143,7 @@ def space(view: SpaceView, now: datetime, *, heading: bool = True) -> str:
     newest = next((row for row in view.backups if forms_for(row)), None)
     if newest:
         parts.append(
-            f"#### To restore the newest, {words.age(newest.age_seconds)} old\n\n{_code(newest.id)}\n\n"
+            f"#### To restore the newest, {words.old(newest.age_seconds)}\n\n{_code(newest.id)}\n\n"
             + forms(forms_for(newest))
         )
     return "\n\n".join(parts)

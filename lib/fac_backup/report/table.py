@@ -65,7 +65,7 @@ def backups(rows: Sequence[BackupRow], now: datetime) -> str:
 
 def space(view: SpaceView, now: datetime) -> str:
     """One space: a heading, its warnings, its backups."""
-    newest = f", the newest {words.age(view.backups[0].age_seconds)} old" if view.backups else ""
+    newest = f", the newest {words.old(view.backups[0].age_seconds)}" if view.backups else ""
     stored = f", {size(view.stored_bytes)} stored" if view.stored_bytes is not None else ""
     head = for_log(f"{view.name}: {plural(len(view.backups), 'backup')}{newest}{stored}")
     warnings = [for_log(f"! {notice.text}") for notice in view.notices]

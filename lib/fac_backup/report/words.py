@@ -33,6 +33,12 @@ def age(seconds: float) -> str:
     return "just now" if seconds < 60 else duration(seconds)
 
 
+def old(seconds: float) -> str:
+    """``2 h 5 min old``, ``made just now``."""
+    shown = age(seconds)
+    return f"made {shown}" if shown == "just now" else f"dated {shown}" if seconds < 0 else f"{shown} old"
+
+
 def documents(row: BackupRow) -> str:
     """``2,310 documents, 4.2 GB``."""
     return f"{plural(row.documents_count, 'document')}, {size(row.documents_bytes)}"

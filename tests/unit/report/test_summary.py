@@ -142,3 +142,13 @@ def test_a_backup_comes_with_what_to_type_to_restore_it_by_hand(backup_id: str, 
     forms = views.forms_of(backup_id, Surroundings(fac_matrix(), "action-matrix.yml", True, False, {}))
     assert [(form.source, form.target) for form in forms] == fields
     assert {form.backup_id for form in forms} <= {backup_id}
+
+
+def test_what_a_task_sent_back_is_shown_as_people_read_it() -> None:
+    sent = {"space": "dev", "engine": "django-dbbackup", "backup_id": "x", "age_seconds": 3, "dry_run": False,
+            "database_bytes": 8_100_000, "documents_count": 1, "documents_bytes": 512, "rows": 12_345,
+            "duration_seconds": 65.2, "checks": [], "note": ""}  # fmt: skip
+    assert [(fact.what, fact.value) for fact in views.facts_of(sent)] == [
+        ("space", "dev"), ("read by", "django-dbbackup"), ("database", "8.1 MB"), ("documents", "1 document, 512 B"),
+        ("rows", "12,345"), ("took", "1 min 5 s"),
+    ]  # fmt: skip

@@ -338,6 +338,7 @@ def test_beside_gives_yesterdays_tables_to_look_at_and_changes_nothing(space: Sp
 def test_verify_notices_a_damaged_piece_and_a_missing_document(space: Space) -> None:
     backup_id = space.backup()
     assert space.run("verify", "--space", "dev", "--level", "restore").code == 0
+    assert space.databases() == [space.unique], "the rehearsal's database is gone"
     client = space.s3.client()
     piece = space.stored("objects/")[0]
     whole = client.get_object(Bucket=space.backups, Key=piece)["Body"].read()

@@ -74,3 +74,26 @@ def test_the_shell_completes_commands_options_spaces_and_kinds(folder: Path) -> 
     done = subprocess.run(["bash", "-c", script], cwd=folder, text=True, capture_output=True, check=True)
     assert done.stdout.splitlines() == ["restore", "--space", "production preview", "pre-deploy", ""]
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_an_unexpected_error_is_told_by_its_class_for_its_text_may_hold_a_row(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], inside: bool
+) -> None:
+    from fac_backup.cli import common
+    from fac_backup.cli.main import main
+
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("row of somebody: 123-45-6789")
+
+    files = {name: folder / name for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+    monkeypatch.setattr(common, "surroundings", fail)
+    monkeypatch.setattr(sys, "argv", ["fac-backup", "list"])
+    for name, path in {**files, "GITHUB_ACTIONS": "true" if inside else ""}.items():
+        monkeypatch.setenv(name, str(path))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    said = "".join(capsys.readouterr()) + "".join(path.read_text() for path in files.values() if path.exists())
+    assert "Unexpected ValueError in fac-backup list" in said
+    assert "123-45" not in said

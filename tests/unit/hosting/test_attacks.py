@@ -561,8 +561,11 @@ def test_a_backup_needs_nobody_and_a_pre_deploy_backup_its_ref(world: World, url
     assert "ref" in asked.refused()
 
 
-def test_every_test_that_the_security_page_names_exists() -> None:
-    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/security.md").read_text()))
+PAGES = ("security.md", "guarantees.md")
+
+
+def test_every_test_that_the_security_pages_name_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", "".join((ROOT / "docs" / page).read_text() for page in PAGES)))
     there = {
         name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
     }

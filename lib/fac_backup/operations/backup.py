@@ -211,7 +211,7 @@ def free_id(wanted: BackupRequest, opened: Opened, now: datetime, owner: str) ->
 
 def newest_of(opened: Opened) -> Entry | None:
     """The newest backup that counts: the one that a new manifest names as its previous one."""
-    return trail.newest(opened.store, opened.store.catalog.each())
+    return trail.newest(opened.store, opened.store.catalog.summaries())
 
 
 def previous_of(opened: Opened) -> Manifest | None:

@@ -207,11 +207,13 @@ def _run(order: Order, around: Surroundings, space: str, source: Source | None, 
     troubles = tuple(f"{found.what} in {found.space}, left by run {found.run}: {found.trouble}"
                      for found in done.swept if found.trouble)  # fmt: skip
     left_by = tuple(Fact("put right", f"{found.what} in {found.space}, left by run {found.run}") for found in put_right)
+    warned = (str(one) for one in data.get("warnings") or ())
+    title = "The live tables of {space} were compared with the backup" if data.get("live") else _TITLES[order.operation]
     made = data.get("backup_id") if order.operation == "backup" else data.get("undo_id")
     forms = views.forms_of(str(made), around) if made else ()
     outcome = Outcome(
-        order.operation, _TITLES[order.operation].format(space=space), backup_id=str(data.get("backup_id", "")),
-        undo_id=str(data.get("undo_id", "")), warnings=troubles, dry_run=bool(data.get("dry_run")),
+        order.operation, title.format(space=space), backup_id=str(data.get("backup_id", "")),
+        undo_id=str(data.get("undo_id", "")), warnings=(*troubles, *warned), dry_run=bool(data.get("dry_run")),
         facts=(Fact("where", f"as a task of the app in {space}"), *views.facts_of(data), *left_by), forms=forms,
         links=(("Open the restore workflow", around.restore_url),) if forms and around.restore_url else (),
         checks=tuple(CheckRow(str(one["name"]), True, str(one["sentence"])) for one in data.get("checks", ())),

@@ -30,6 +30,7 @@ def require_free(database: Database, name: str) -> None:
 
 def give_away(database: Database, made: str, name: str) -> None:
     """Rename the scratch database ``made`` to ``name`` and take our comment off: it is nobody's leftover any more."""
+    scratch.release(database, made)
     session = sessions.elsewhere(database, avoid=(made,))
     try:
         with session.cursor() as cursor:

@@ -98,6 +98,8 @@ class Database:
         self.called = called
         self._server_version: int | None = None
         self._pooler_is_harmless = False
+        self.leases: dict[str, Connection] = {}
+        """Databases made beside this one that are in use, each with the session that says so (``scratch.lease``)."""
 
     def __repr__(self) -> str:
         return f"<Database: {self.called}>"
@@ -146,6 +148,7 @@ class Database:
         other.called = called or self.called
         other._server_version = self._server_version
         other._pooler_is_harmless = self._pooler_is_harmless
+        other.leases = {}
         return other
 
     def connect(

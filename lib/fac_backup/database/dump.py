@@ -133,6 +133,7 @@ class _Attempt:
         options = self._options
         facts = inventory.facts(snapshot.session)
         sequences = inventory.sequence_values(snapshot.session)
+        _, not_valid = inventory.constraints(snapshot.session)
         without = inventory.excluded(options.exclude_data, snapshot.tables, snapshot.session)
         chosen = self._choose(snapshot, without, facts.encoding)
         to_count = [table for table in inventory.to_count(snapshot.tables, without) if table.readable]
@@ -169,6 +170,7 @@ class _Attempt:
             tables=ranged,
             rows=rows,
             sequences=inventory.unmoved(sequences, inventory.sequence_values(snapshot.session)),
+            not_valid=not_valid,
             excluded_data=tuple(f"{table.schema}.{table.name}" for table in without),
             extensions=facts.extensions,
         )

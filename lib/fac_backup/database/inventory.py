@@ -183,6 +183,20 @@ def sequence_values(session: Connection) -> tuple[SequenceValue, ...]:
     return tuple(values)
 
 
+def constraints(session: Connection) -> tuple[int, tuple[str, ...]]:
+    """How many constraints tables and domains have, and which of them are not valid, as ``schema.table.constraint``."""
+    with session.cursor() as cursor:
+        cursor.execute(
+            "SELECT k.convalidated, n.nspname || '.' || coalesce(c.relname, t.typname, '') || '.' || k.conname"
+            " FROM pg_catalog.pg_constraint AS k JOIN pg_catalog.pg_namespace AS n ON n.oid = k.connamespace"
+            " LEFT JOIN pg_catalog.pg_class AS c ON c.oid = k.conrelid"
+            " LEFT JOIN pg_catalog.pg_type AS t ON t.oid = k.contypid"
+            f" WHERE NOT {_OWN_SCHEMAS} ORDER BY 2"
+        )
+        rows = cursor.fetchall()
+    return len(rows), tuple(name for valid, name in rows if not valid)
+
+
 def unmoved(before: Iterable[SequenceValue], after: Iterable[SequenceValue]) -> tuple[SequenceValue, ...]:
     """Those that stood still while the dump was made: only for these it is known what the archive says."""
     still = set(after)

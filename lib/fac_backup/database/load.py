@@ -22,7 +22,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import make_dsn
 
-from fac_backup.database import privileges
+from fac_backup.database import inventory, privileges
 from fac_backup.database.clients import Client, find_clients, for_restore, with_installed
 from fac_backup.database.connection import Database, failure, require_writable
 from fac_backup.database.contents import Entry, Head, fetch_head
@@ -73,6 +73,10 @@ class LoadReport:
     tables: int
     """Whose rows were counted and compared."""
     rows: int
+    constraints: int
+    """Of tables and domains, all as valid as in the source."""
+    sequences: int
+    """Whose position was compared."""
     privileges: privileges.Outcome
     left_out: tuple[str, ...]
     """Entries of the archive that were left out because only somebody else may make them, and that change no data."""
@@ -175,6 +179,7 @@ class _Load:
         self._left_out: tuple[Entry, ...] = ()
         self._seconds: list[tuple[str, float]] = []
         self._lists = 0
+        self._constraints = 0
         self.in_data = False
         """Whether it is (or stopped) in the data, where another order may help."""
 
@@ -204,6 +209,8 @@ class _Load:
             rows=rows,
             privileges=outcome,
             left_out=tuple(entry.shown for entry in self._left_out),
+            constraints=self._constraints,
+            sequences=len(self._part.sequences),
             serial=serial,
             seconds=tuple(self._seconds),
         )
@@ -367,6 +374,7 @@ class _Load:
         try:
             _require_valid_indexes(session)
             check_sequences(session, self._part.sequences)
+            self._constraints = require_valid_constraints(session, self._part)
         finally:
             session.close()
 
@@ -484,6 +492,18 @@ def check_sequences(session: Connection, wanted: Sequence[manifest.SequenceValue
                         f"The sequence {one_line(f'{value.schema_name}.{value.sequence}', 140)} stands elsewhere than"
                         " the manifest says"
                     )
+
+
+def require_valid_constraints(session: Connection, part: manifest.Database) -> int:
+    """How many constraints there are. Raises IntegrityError for one that is not valid and was valid in the source."""
+    count, not_valid = inventory.constraints(session)
+    broken = [] if part.not_valid is None else sorted(set(not_valid).difference(part.not_valid))
+    if broken:
+        raise IntegrityError(
+            f"The constraint {one_line(broken[0], 200)} is not valid in the new database, and was valid in the source",
+            next_step="If SQL that runs before the swap did that, correct it; else choose another backup.",
+        )
+    return count
 
 
 def _require_valid_indexes(session: Connection) -> None:

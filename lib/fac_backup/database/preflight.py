@@ -34,6 +34,8 @@ class Facts:
     target_version: int
     size_now: int
     """Bytes of the target's database."""
+    used: int
+    """Bytes of all databases of the server that this role may look at."""
     size_needed: int
     """Bytes of the source's database when it was backed up."""
     encoding_now: str
@@ -72,17 +74,20 @@ def _look(session: Connection, database: Database, part: manifest.Database, head
             "SELECT pg_catalog.pg_database_size(d.oid), pg_catalog.pg_encoding_to_char(d.encoding),"
             " r.rolcreatedb OR r.rolsuper, r.rolsuper, pg_catalog.pg_get_userbyid(d.datdba),"
             " (SELECT count(*)::int4 FROM pg_catalog.pg_prepared_xacts AS x WHERE x.database = d.datname),"
-            " (SELECT count(*)::int4 FROM pg_catalog.pg_subscription AS s WHERE s.subdbid = d.oid)"
+            " (SELECT count(*)::int4 FROM pg_catalog.pg_subscription AS s WHERE s.subdbid = d.oid),"
+            " (SELECT sum(CASE WHEN pg_catalog.has_database_privilege(o.oid, 'CONNECT')"
+            " THEN pg_catalog.pg_database_size(o.oid) ELSE 0 END)::int8 FROM pg_catalog.pg_database AS o)"
             " FROM pg_catalog.pg_database AS d CROSS JOIN pg_catalog.pg_roles AS r"
             " WHERE d.datname = pg_catalog.current_database() AND r.rolname = current_user"
         )
         row: Any = cursor.fetchone()
-    size_now, encoding, may_create, superuser, owner, prepared, subscriptions = row
+    size_now, encoding, may_create, superuser, owner, prepared, subscriptions, used = row
     missing_extensions, refused_extensions = _extensions(session, part, superuser=superuser)
     return Facts(
         source_version=part.server_version,
         target_version=session.info.server_version,
         size_now=size_now,
+        used=used,
         size_needed=part.size,
         encoding_now=encoding,
         may_create=may_create,

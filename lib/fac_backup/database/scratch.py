@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import psycopg2
@@ -24,6 +26,8 @@ Role = Literal["new", "old"]
 _PREFIX = "fac-backup scratch database: "
 _NAME = re.compile(r".*_fac_(new|old)_([0-9a-z]{1,16})", re.DOTALL)
 _MOST_BYTES = 63
+_LEASES = 4012
+"""The first key of the advisory locks that say that a scratch database is in use."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class Scratch:
     """Of the operation that made it."""
     marked: bool
     """Whether it bears our comment. One that was killed between its creation and its comment does not."""
+    in_use: bool = False
+    """Whether whoever made it is still there (:func:`lease`): then it is nobody's leftover."""
 
 
 def scratch_name(database: str, role: Role, token: str) -> str:
@@ -76,12 +82,49 @@ def find(database: Database, session: Connection | None = None) -> tuple[Scratch
                 " ORDER BY 1"
             )
             rows = cursor.fetchall()
+            cursor.execute(
+                "SELECT objid::pg_catalog.int8 FROM pg_catalog.pg_locks"
+                " WHERE locktype = 'advisory' AND classid = %s AND objsubid = 2 AND granted",
+                (_LEASES,),
+            )
+            leased = {number for (number,) in cursor.fetchall()}
     except psycopg2.Error as error:
         raise failure(error, "Looking for leftover databases failed") from None
     finally:
         if own:
             session.close()
-    return tuple(found for name, text in rows if (found := _recognized(database.name, name, text)))
+    recognized = (_recognized(database.name, name, text) for name, text in rows)
+    return tuple(replace(found, in_use=_number(found.name) in leased) for found in recognized if found is not None)
+
+
+def lease(database: Database, name: str) -> None:
+    """Say that the scratch database ``name`` is in use until :func:`release`, or until this process ends.
+
+    A session beside it holds an advisory lock, which every session of the server can see. Raises FailedError.
+    """
+    session = sessions.elsewhere(database, avoid=(name,))
+    number = _number(name)
+    signed = number - (1 << 32) if number >= 1 << 31 else number
+    try:
+        with session.cursor() as cursor:
+            cursor.execute("SELECT pg_catalog.pg_advisory_lock_shared(%s, %s)", (_LEASES, signed))
+    except psycopg2.Error as error:
+        session.close()
+        raise failure(error, "A scratch database could not be marked as in use") from None
+    database.leases[name] = session
+
+
+def release(database: Database, name: str) -> None:
+    """It is not in use any more; nothing happens if it was not."""
+    session = database.leases.pop(name, None)
+    if session is not None:
+        with suppress(psycopg2.Error):
+            session.close()
+
+
+def _number(name: str) -> int:
+    """The second key of its advisory lock, as ``pg_locks`` shows it."""
+    return zlib.crc32(name.encode())
 
 
 def _recognized(of: str, name: str, text: str | None) -> Scratch | None:
@@ -101,6 +144,7 @@ def drop(database: Database, name: str) -> None:
     An unmarked one is dropped only while nothing has been made in it. Subscriptions in it are detached first: a
     database that has one cannot be dropped, and its publisher may be out of reach.
     """
+    release(database, name)
     session = sessions.elsewhere(database, avoid=(name,))
     try:
         found = {scratch.name: scratch for scratch in find(database, session)}

@@ -77,14 +77,20 @@ def properties(session: Connection, name: str) -> Properties:
     return Properties(*row)
 
 
-def create_beside(database: Database, name: str, part: manifest.Database) -> tuple[str, ...]:
+def create_beside(
+    database: Database, name: str, part: manifest.Database, *, leftover_unless_locked: bool = False
+) -> tuple[str, ...]:
     """Create the empty database ``name`` for a restore of ``part``; what could not be as in the source, in sentences.
 
     Its owner and tablespace are those of ``database``, its encoding and locale the source's; where the server does not
-    know that locale, the target's own. ``name`` comes from :func:`scratch_name` and marks the new database as ours.
+    know that locale, the target's own. It is marked as in use (``scratch.lease``), so that no restore into ``database``
+    takes it for a leftover; ``leftover_unless_locked``: it is a restore's own, whose lock of the space says as much.
+    ``name`` comes from :func:`scratch_name` and marks the new database as ours.
     Raises FailedError.
     """
     token = scratch.token_of(name, "new")
+    if not leftover_unless_locked:
+        scratch.lease(database, name)
     notes: tuple[str, ...] = ()
     session = sessions.elsewhere(database)
     try:

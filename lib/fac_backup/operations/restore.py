@@ -118,15 +118,16 @@ def run(
     if request.resume:
         own_sql.require_the_same(unfinished, own)
     if request.beside:
-        return restore_database.beside_only(request, chosen, target, around, own.before, began)
+        with locked(target, around), _pinned(chosen, target, around):
+            return restore_database.beside_only(request, chosen, target, around, own.before, began)
     mode = restore_plan.mode_of(around, target)
     plan = replace(restore_plan.check(chosen, target, around, mode, admission), own_sql=own.facts())
     if request.dry_run:
         return restore_plan.result(plan, chosen, target, around, began)
 
+    restore_plan.tell(plan, around)
     with ExitStack() as stack:
-        lease = stack.enter_context(target.store.locks.acquire("store", "shared", wait=around.patience(LOCK_WAIT)))
-        ours = stack.enter_context(target.store.locks.acquire("space", "exclusive", wait=around.patience(LOCK_WAIT)))
+        lease, ours = stack.enter_context(locked(target, around))
         # Until now it may have been the journal of a restore that was running, and has ended since.
         unfinished = _still_unfinished(target, request, unfinished)
         if request.resume:
@@ -424,6 +425,16 @@ def _what(request: RestoreRequest, unfinished: JournalEntry | None, around: Surr
 
 
 # 4 ----------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def locked(target: Opened, around: Surroundings) -> Iterator[tuple[Lease, Lease]]:
+    """A restore's two locks: the target's store shared, the space for nobody else. Raises LockedError."""
+    with (
+        target.store.locks.acquire("store", "shared", wait=around.patience(LOCK_WAIT)) as lease,
+        target.store.locks.acquire("space", "exclusive", wait=around.patience(LOCK_WAIT)) as ours,
+    ):
+        yield lease, ours
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import psycopg2
 
 from fac_backup.database import analyzing, beside, inplace, marker, preflight, scratch, sessions, swap
 from fac_backup.database.connection import Database, failure, version_text
-from fac_backup.database.load import LoadOptions, LoadReport, load, opened_head
+from fac_backup.database.load import LoadOptions, LoadReport, load, opened_head, require_valid_constraints
 from fac_backup.operations.opening import Opened
 from fac_backup.operations.own_sql import KEY as BEFORE_SWAP
 from fac_backup.operations.own_sql import BeforeSwap
@@ -21,9 +21,10 @@ from fac_backup.operations.result import Result
 from fac_backup.operations.shown import loading
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.errors import FacBackupError
+from fac_backup.plain.manifest import Database as DatabasePart
 from fac_backup.plain.manifest import Manifest
 from fac_backup.plain.protocols import PieceSource
-from fac_backup.plain.text import duration, plural
+from fac_backup.plain.text import duration, plural, size
 from fac_backup.report.views import CheckRow, Fact, Outcome
 
 if TYPE_CHECKING:
@@ -85,6 +86,13 @@ def may_create(target: Opened) -> bool:
     return bool(row and row[0])
 
 
+GIB = 1024**3
+"""Hosted databases give their storage in these."""
+
+MARGIN = 1.2
+"""A new database that leaves less than this is a warning."""
+
+
 @dataclass(frozen=True)
 class Found:
     """What is known of the target's server."""
@@ -92,7 +100,9 @@ class Found:
     checks: tuple[CheckRow, ...]
     warnings: tuple[str, ...]
     target_size: int
-    connected: int
+    connected: tuple[sessions.Connected, ...]
+    room: int | None
+    """Bytes that are left for a new database, None where nobody knows."""
 
 
 def preflight_of(chosen: Chosen, target: Opened, around: Surroundings, mode: Mode) -> Found:
@@ -100,7 +110,9 @@ def preflight_of(chosen: Chosen, target: Opened, around: Surroundings, mode: Mod
     part = chosen.manifest.database
     with opened_head(target.database, part, chosen.pieces, _options(around)) as head:
         facts = preflight.look(target.database, part, head)
-    preflight.require(facts, replace=mode)
+    storage = around.matrix.space(target.space).storage_gb
+    room = None if storage is None else max(0, storage * GIB - facts.used)
+    preflight.require(facts, replace=mode, free_bytes=room)
     warnings = []
     if facts.missing_roles:
         warnings.append(f"Grants to roles that the target lacks will be left out: {', '.join(facts.missing_roles)}")
@@ -109,11 +121,19 @@ def preflight_of(chosen: Chosen, target: Opened, around: Surroundings, mode: Mod
     if facts.subscriptions:
         warnings.append(f"{plural(facts.subscriptions, 'subscription')} of the target will be detached.")
     now, then = version_text(facts.target_version), version_text(facts.source_version)
-    checks = (
+    checks: tuple[CheckRow, ...] = (
         CheckRow("versions", True, f"The target is PostgreSQL {now}, the backup is of {then}."),
         CheckRow("rights", True, "The role may create the new database." if mode == "beside" else "The role may wipe."),
     )
-    return Found(checks, tuple(warnings), facts.size_now, sum(one.count for one in facts.connected))
+    needed = facts.size_needed if mode == "beside" else max(0, facts.size_needed - facts.size_now)
+    if room is not None:
+        sentence = f"The new database needs {size(needed)}, {size(room)} are left on the server."
+        checks += (CheckRow("room", True, sentence),)
+        if needed * MARGIN > room:
+            warnings.append(f"{sentence} The server's own log, and files while indexes are built, need room too.")
+    elif mode == "beside":
+        checks += (CheckRow("room", None, f"It needs {size(needed)}; `storage_gb` of the space says what there is."),)
+    return Found(checks, tuple(warnings), facts.size_now, facts.connected, room)
 
 
 class Beside:
@@ -153,22 +173,23 @@ class Beside:
         if self._swapped:
             return
         for left in scratch.find(self._database):
-            if left.role == "new":
+            if left.role == "new" and not left.in_use:
                 log.info("Removing a database that a killed restore has left")
                 scratch.drop(self._database, left.name)
         step("building")
         part = self._chosen.manifest.database
-        self._notes += swap.create_beside(self._database, self._new, part)
+        self._notes += swap.create_beside(self._database, self._new, part, leftover_unless_locked=True)
         with loading(self._chosen.pieces, self._around, self._chosen.manifest, "Database") as pieces:
             self._report = load(self._database, self._new, part, pieces, _options(self._around, self._again))
         self._notes += _lost(self._report)
         _mark(self._database, self._new, self._target, self._chosen)
         self._notes += [f"not carried over: {what}" for what in swap.carry_over(self._database, self._new)]
-        before.run(self._database, self._new)
+        _run_before(before, self._database, self._new, part)
 
     def _again(self) -> None:
         scratch.drop(self._database, self._new)
-        swap.create_beside(self._database, self._new, self._chosen.manifest.database)
+        part = self._chosen.manifest.database
+        swap.create_beside(self._database, self._new, part, leftover_unless_locked=True)
 
     def replace(self, step: Step) -> None:
         """Swap."""
@@ -215,7 +236,7 @@ class Beside:
     def facts(self) -> dict[str, Any]:
         """Rows, seconds of the swap, what could not be kept."""
         return {
-            "rows": self._report.rows if self._report else 0,
+            **_counted(self._report),
             "swap_seconds": round(self._seconds, 3),
             "warnings": list(self._notes),
         }
@@ -257,7 +278,7 @@ class InPlace:
             inplace.wipe(self._database)
             self._report = self._fill(self._chosen.manifest, self._chosen.pieces)
             _mark(self._database, self._database.name, self._target, self._chosen)
-            self._before.run(self._database, self._database.name)
+            _run_before(self._before, self._database, self._database.name, self._chosen.manifest.database)
         self._filled = True
         self._notes += _lost(self._report)
         step("filled")
@@ -298,7 +319,7 @@ class InPlace:
 
     def facts(self) -> dict[str, Any]:
         """Rows, and what could not be kept."""
-        return {"rows": self._report.rows if self._report else 0, "warnings": list(self._notes)}
+        return {**_counted(self._report), "warnings": list(self._notes)}
 
 
 def beside_only(
@@ -313,7 +334,7 @@ def beside_only(
     try:
         with loading(chosen.pieces, around, chosen.manifest, "Database") as pieces:
             report = load(database, new, part, pieces, _options(around))
-        before.run(database, new)  # what the path's SQL sanitises must not stand beside the target as it was either
+        _run_before(before, database, new, part)  # what it takes out must not stand beside the target either
         if request.only:
             beside.keep_only(database, new, request.only)
         beside.give_away(database, new, request.beside)
@@ -334,6 +355,13 @@ def beside_only(
     )
     data = {"backup_id": chosen.manifest.id, "beside": request.beside, "rows": report.rows, "duration_seconds": took}
     return Result(outcome, data)
+
+
+def _counted(report: LoadReport | None) -> dict[str, int]:
+    """What was compared before the new database served."""
+    if report is None:
+        return {"rows": 0}
+    return {"rows": report.rows, "constraints": report.constraints, "sequences": report.sequences}
 
 
 def _made_at(token: str) -> float:
@@ -383,6 +411,20 @@ def _mark(database: Database, name: str, target: Opened, chosen: Chosen) -> None
     session = database.connect(name, autocommit=True)
     try:
         marker.write(session, marker.Marker(old.space, old.adopted_at, old.adopted_by, chosen.manifest.id))
+    finally:
+        session.close()
+
+
+def _run_before(before: BeforeSwap, database: Database, name: str, part: DatabasePart) -> None:
+    """Run what the team wants run before the swap, and see that it has left no constraint without a check."""
+    if not before.digest:
+        return
+    before.run(database, name)
+    session = database.connect(name, autocommit=True)
+    try:
+        require_valid_constraints(session, part)
+    except psycopg2.Error as error:
+        raise failure(error, "The constraints could not be looked at") from None
     finally:
         session.close()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from fac_backup.database.sessions import Connected
 from fac_backup.documents import restore as document_restore
 from fac_backup.documents.check import check as check_documents
 from fac_backup.documents.listing import Listing
@@ -20,7 +22,7 @@ from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.errors import IntegrityError, NoSuchBackupError, UsageError
 from fac_backup.plain.manifest import Manifest
 from fac_backup.plain.protocols import PieceSource
-from fac_backup.plain.text import duration, plural, size, verb
+from fac_backup.plain.text import duration, one_line, plural, size, verb
 from fac_backup.report.views import CheckRow, Fact, Form, Outcome
 from fac_backup.store.bucket import Bucket
 from fac_backup.store.store import Store
@@ -29,6 +31,11 @@ if TYPE_CHECKING:
     from fac_backup.operations.restore import RestoreRequest
 
 Mode = Literal["beside", "in-place"]
+
+log = logging.getLogger(__name__)
+
+MOST_SHOWN = 10
+"""Programs that are named as connected, the most numerous first."""
 
 OLD = 24 * 3600.0
 """Seconds from which the age of a backup is a warning."""
@@ -132,7 +139,8 @@ def check(chosen: Chosen, target: Opened, around: Surroundings, mode: Mode, admi
         Fact("how", "built beside, then swapped in" if mode == "beside" else "in place: wiped, then filled"),
         Fact("database", f"{size(manifest.database.size)} in place of {size(found.target_size)}"),
         *(Fact(f"documents {label}", _words(plan)) for label, plan in plans),
-        Fact("connected now", plural(found.connected, "session")),
+        Fact("connected now", plural(sum(one.count for one in found.connected), "session")),
+        *(Fact("who", _who(one), private=True) for one in found.connected[:MOST_SHOWN]),
         Fact("expected", f"about {duration(_expected(manifest))}"),
     )
     return RestorePlan(mode, checks, facts, tuple(warnings), tuple(plans))
@@ -206,6 +214,21 @@ def _missing_pieces(chosen: Chosen) -> int:
         except IntegrityError:
             missing += 1
     return missing
+
+
+def _who(one: Connected) -> str:
+    """Sessions of one program, without anything of what they ask."""
+    program = one_line(one.application, 63) or "a program without a name"
+    return f"{plural(one.count, 'session')} of {program} as {one_line(one.role, 63)}"
+
+
+def tell(plan: RestorePlan, around: Surroundings) -> None:
+    """Log the plan at the start of a restore: who watches sees what it is about to do."""
+    for fact in (*plan.facts, *plan.own_sql):
+        if not (fact.private and around.inside_actions):
+            log.info("plan: %s: %s", fact.what, fact.value)
+    for warning in plan.warnings:
+        log.warning("%s", warning)
 
 
 def _words(plan: document_restore.Plan) -> str:

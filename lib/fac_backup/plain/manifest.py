@@ -113,6 +113,9 @@ class Database(Plain):
     tables: tuple[RangedTable, ...] = ()
     rows: tuple[TableRows, ...] = ()
     sequences: tuple[SequenceValue, ...] = ()
+    not_valid: tuple[str, ...] | None = None
+    """Constraints that were not valid in the source (``NOT VALID``, ``NOT ENFORCED``), as ``schema.table.constraint``;
+    a restored database has no others. None where it was not asked."""
     excluded_data: tuple[str, ...] = ()
     """Tables whose rows the matrix leaves out, as ``schema.table``."""
     extensions: tuple[str, ...] = ()

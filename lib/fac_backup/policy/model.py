@@ -268,6 +268,9 @@ class Space(Strict):
     """Kind to rule."""
     replace: Literal["beside", "in-place"] = "beside"
     """A restore builds the new database beside the old one, or wipes the old one where there is no room for that."""
+    storage_gb: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """How many GiB its database server has for all databases together. A restore for which they do not do is refused
+    before it begins."""
     keep_previous: Annotated[int, Field(ge=0, le=24 * 31)] = 0
     """For how many hours a replaced database is kept beside the new one; the next restore after that drops it."""
     after_restore: SqlFile | None = None

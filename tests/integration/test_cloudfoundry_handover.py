@@ -26,7 +26,6 @@ from tests.support.cloudfoundry.fixtures import QUICK, cloud, fac, s3_users  # n
 from tests.support.cloudfoundry.small_bundle import write
 from tests.support.s3 import S3Server
 
-NOW = datetime.now(UTC)
 HOSTILE = "documents/private/it's 100% «ü» a+b&c=d?e#f~(1).pdf"
 
 
@@ -39,13 +38,13 @@ def address(s3_users: S3Server) -> BucketAddress:  # noqa: F811
     return found
 
 
-def index_of(address: BucketAddress, *objects: Listed, seconds: int = 600, moment: datetime = NOW) -> bytes:
-    return write_index(Signer(address, moment, seconds), objects)
+def index_of(address: BucketAddress, *objects: Listed, seconds: int = 600, ago: timedelta = timedelta()) -> bytes:
+    return write_index(Signer(address, datetime.now(UTC) - ago, seconds), objects)
 
 
 def test_an_address_is_what_botocore_signs(address: BucketAddress) -> None:
     client = runner_s3.client_of(address)
-    signer = Signer(address, NOW, 600)
+    signer = Signer(address, datetime.now(UTC), 600)
     for key in ("catalog/x.json", HOSTILE):
         url = signer.url(key)
         assert urllib3.request("GET", url).status == 200
@@ -104,7 +103,7 @@ def test_a_head_says_what_s3_keeps_beside_the_bytes(address: BucketAddress) -> N
 def test_signatures_that_have_ended_are_renewed_by_the_next_index(address: BucketAddress) -> None:
     indices = iter(
         [
-            index_of(address, Listed(HOSTILE, 5), moment=NOW - timedelta(hours=2)),
+            index_of(address, Listed(HOSTILE, 5), ago=timedelta(hours=2)),
             index_of(address, Listed(HOSTILE, 5)),
         ]
     )
@@ -112,7 +111,7 @@ def test_signatures_that_have_ended_are_renewed_by_the_next_index(address: Bucke
 
 
 def test_signatures_that_stay_ended_are_reported(address: BucketAddress) -> None:
-    source = UrlBucket(lambda: index_of(address, Listed(HOSTILE, 5), moment=NOW - timedelta(hours=2)))
+    source = UrlBucket(lambda: index_of(address, Listed(HOSTILE, 5), ago=timedelta(hours=2)))
     with pytest.raises(FailedError, match="refused"):
         source.get(HOSTILE)
 
@@ -132,7 +131,7 @@ def test_an_index_cut_off_anywhere_is_an_integrity_error(address: BucketAddress)
 
 
 def test_the_runner_renews_at_half_time_and_not_before(address: BucketAddress) -> None:
-    now = [NOW]
+    now = [datetime.now(UTC)]
     target = replace(address, prefix="target/")
     handover = Handover(address, target, "index.zst", lambda: [Listed(HOSTILE, 5)], seconds=600, now=lambda: now[0])
     handover.leave()

@@ -591,7 +591,12 @@ def test_a_lost_connection_fails_cleanly(
     database: Database, little_room: None, server: PostgresServer, unique: str, whose: str, threshold: int
 ) -> None:
     fill_pairs(database)
-    run(database, "INSERT INTO little SELECT g FROM generate_series(4000, 200000) AS g")
+    # More than pipes and sockets hold, in the table that comes first: another is to be asked for after the kill.
+    run(
+        database,
+        "INSERT INTO big SELECT g, 100, repeat('v', 500) FROM generate_series(4000, 14000) AS g",
+        "INSERT INTO little SELECT g FROM generate_series(4000, 14000) AS g",
+    )
 
     def kill() -> None:
         server.execute(

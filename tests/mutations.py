@@ -98,6 +98,11 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("integration/test_store.py::test_nothing_is_committed_without_a_living_lease",),
     ),
     Mutation(
+        3, "a backup that slept through a purge stays committed", "store/catalog.py",
+        "                self.remove(manifest.backup_id)\n                raise\n", "                raise\n",
+        ("integration/test_paused.py::test_a_backup_that_slept_through_a_purge_is_none",),
+    ),
+    Mutation(
         3, "what a killed backup left is never swept", "store/sweep.py",
         "            return _owner(key) in self._ids\n", "            return True\n",
         ("integration/test_store.py::test_a_sweep_removes_exactly_what_no_backup_needs_and_nothing_young",),

@@ -138,6 +138,7 @@ def test_nothing_is_committed_without_a_living_lease(store: Store) -> None:
         store.catalog.commit(manifest(an_id()), lease)
     lease.release()
     assert store.catalog.ids() == []
+    assert store.tombstones.ids() == [], "it was not even there for a moment"
 
 
 def test_damaged_foreign_and_future_manifests_are_told_apart_and_break_nothing(store: Store) -> None:

@@ -125,7 +125,13 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         5, "a piece's hash is not compared", "store/pieces.py",
         "        if hashlib.sha256(data).hexdigest() != piece.sha256:\n", "        if not data:\n",
-        ("integration/test_store.py::test_a_damaged_missing_oversized_or_bombing_piece_is_an_integrity_error",
+        ("integration/test_store.py::test_a_damaged_missing_oversized_or_bombing_piece_is_an_integrity_error",),
+    ),
+    Mutation(
+        5, "a manifest is restored from whoever signed it", "store/catalog.py",
+        '            if signature == "invalid" or (self.require_signed and signature != "valid"):\n',
+        '            if signature == "unchecked":\n',
+        ("integration/test_store.py::test_where_signatures_are_required_only_validly_signed_backups_exist",
          "integration/test_forged.py::test_a_forged_archive_executes_nothing_where_signatures_are_required"),
     ),
     Mutation(

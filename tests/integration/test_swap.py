@@ -184,19 +184,22 @@ def test_a_database_with_another_marker_or_none_is_not_swapped_in(target18: Data
     assert what(target18) == "old"
 
 
+@pytest.mark.parametrize("which", ["the old one", "the new one"])
 def test_a_session_that_we_may_not_end_fails_the_swap_and_leaves_everything_as_it_was(
-    pg18: PostgresServer, target18: Database
+    pg18: PostgresServer, target18: Database, which: str
 ) -> None:
     new, old = built(target18)
     before = what_belongs(target18)
-    other = psycopg2.connect(pg18.url(target18.name.replace(" ", "%20")))
+    held = target18.name if which == "the old one" else new  # the first rename fails, or the second
+    other = psycopg2.connect(pg18.url(held.replace(" ", "%20")))
     try:
         with pytest.raises(
             FailedError, match=r"others stayed connected to it \(1 sessions that this role may not end\)"
         ):
-            swap.swap(target18, new, old, patience=1)
+            swap.swap(target18, new, old, patience=0.5)
         assert swap.state(target18, new, old) == "before"
-        who = sessions.connected(target18.connect("postgres"), target18.name)
+        assert what(target18) == "old"
+        who = sessions.connected(target18.connect("postgres"), held)
         assert [(one.role, one.endable) for one in who] == [("super", False)]
     finally:
         other.close()

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,12 +57,21 @@ def tree(pid: int) -> Iterator[int]:
         return
 
 
-def resident(pid: int) -> int:
-    """Bytes of ``pid`` in memory; 0 if it has ended."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
-    except (FileNotFoundError, ProcessLookupError, IndexError):
-        return 0
+def resident(pids: Iterable[int]) -> int:
+    """Bytes of these processes in memory; 0 for one that has ended.
+
+    A child between fork and exec is its parent still, page for page, and counts with it.
+    """
+    found: dict[str, int] = {}
+    for pid in pids:
+        try:
+            words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        # proc(5): resident pages and where the stack begins, which differs from program to program, by chance.
+        pages, stack = int(words[21]), words[25]
+        found[stack] = max(found.get(stack, 0), pages) if stack != "0" else pages
+    return sum(found.values()) * PAGE
 
 
 def spent(pid: int) -> float:
@@ -88,7 +97,7 @@ class PeakWatch:
 
     def _watch(self) -> None:
         while True:
-            self.peak = max(self.peak, sum(resident(pid) for top in self._pids for pid in tree(top)))
+            self.peak = max(self.peak, resident(pid for top in self._pids for pid in tree(top)))
             if self._end.wait(SAMPLE_SECONDS):
                 return
 

@@ -326,7 +326,7 @@ def dump_with_gate(database: Database, meanwhile: Callable[[], None], **changes:
 @pytest.fixture
 def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """One piece at a time: readers stop in the middle when the store does not go on."""
-    monkeypatch.setattr(dump_module, "_MIB", 1)
+    monkeypatch.setattr(dump_module, "_ROOM", 1)
 
 
 class Writers:

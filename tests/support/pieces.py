@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from fac_backup.plain.errors import IntegrityError
 from fac_backup.plain.manifest import MAX_PIECE_BYTES, Piece
+
+
+@dataclass(frozen=True)
+class Packed:
+    held: int
+    send: Callable[[], Piece]
 
 
 class MemoryPieces:
@@ -26,6 +34,11 @@ class MemoryPieces:
                 self.kept[name] = data
                 self.new.append(name)
         return Piece(sha256=name, size=len(data), stored=len(data))
+
+    def pack(self, data: bytes | memoryview, *, wait: bool) -> Packed:
+        del wait
+        kept = bytes(data)
+        return Packed(len(kept), lambda: self.add(kept))
 
     def read(self, piece: Piece) -> bytes:
         data = self.kept.get(piece.sha256)

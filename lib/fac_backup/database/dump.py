@@ -28,6 +28,11 @@ log = logging.getLogger(__name__)
 
 _MIB = 1024 * 1024
 
+_ROOM = 4 * _MIB
+"""What is on its way to the store takes at most this for each job. A usual piece is 1 MiB, and a third of it once it is
+compressed: with 3 jobs all threads have something to send.
+"""
+
 _HOPELESS = 2.0
 """Seconds that pg_dump waits for a lock that it cannot get as long as we hold ours."""
 
@@ -140,7 +145,7 @@ class _Attempt:
         if not snapshot.holds_all:
             to_count = []  # counting would wait for whoever locks a table meanwhile
         with (
-            Uploads(self._pieces, threads=options.threads, room=16 * _MIB * options.jobs) as uploads,
+            Uploads(self._pieces, threads=options.threads, room=_ROOM * options.jobs) as uploads,
             ranges.Reader(
                 self._database, snapshot.id, chosen, to_count,
                 sessions=options.jobs if chosen else 1, uploads=uploads, step=options.range_pages,

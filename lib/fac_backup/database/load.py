@@ -34,6 +34,7 @@ from fac_backup.database.ranges import codec_of
 from fac_backup.database.restoring import PgRestore, RestoreError, archive_command
 from fac_backup.plain import manifest
 from fac_backup.plain.errors import FailedError, IntegrityError
+from fac_backup.plain.heap import give_back_large_blocks
 from fac_backup.plain.manifest import RangedTable
 from fac_backup.plain.protocols import PieceSource
 from fac_backup.plain.text import one_line
@@ -119,6 +120,7 @@ def load(
 
     Raises IntegrityError if a piece, a name or a count is not what the manifest says, FailedError for anything else.
     """
+    give_back_large_blocks()
     with ExitStack() as stack:
         if head is None:
             head = stack.enter_context(opened_head(database, part, pieces, options))

@@ -89,14 +89,17 @@ def choose(
 
 
 class _Collector(io.RawIOBase):
-    """Where COPY text goes: counts its rows and hands it over in pieces."""
+    """Where COPY text of one session goes, range after range: hands it over in pieces of at most ``PIECE_BYTES``.
+
+    A usual range stands whole in the buffer before it, and is hashed and compressed where it stands.
+    """
 
     def __init__(self, uploads: Uploads) -> None:
         self._uploads = uploads
-        self._parts: list[bytes] = []
-        self._held = 0
-        self.rows = 0
-        self.pieces: list[Future[Piece]] = []
+        self._held = bytearray()
+        self._pieces: list[Future[Piece]] = []
+        self._ends = False
+        self.buffer = io.BufferedWriter(self, PIECE_BYTES)
 
     def writable(self) -> bool:
         return True
@@ -105,21 +108,29 @@ class _Collector(io.RawIOBase):
         view = memoryview(data)  # type: ignore[arg-type]
         length = len(view)
         while view:
-            part = bytes(view[: PIECE_BYTES - self._held])
+            part = view[: PIECE_BYTES - len(self._held)]
             view = view[len(part) :]
-            self.rows += part.count(b"\n")  # a line feed inside a value is written as \n
-            self._parts.append(part)
-            self._held += len(part)
-            if self._held == PIECE_BYTES:
-                self.hand_over()
+            if self._held or (len(part) < PIECE_BYTES and not self._ends):
+                self._held += part
+                if len(self._held) == PIECE_BYTES:
+                    self._hand_over_held()
+            else:
+                self._pieces.append(self._uploads.put_now(part))
         return length
 
-    def hand_over(self) -> None:
-        """Make a piece of what is held, if anything is."""
+    def _hand_over_held(self) -> None:
         if self._held:
-            self.pieces.append(self._uploads.put(b"".join(self._parts)))
-            self._parts = []
-            self._held = 0
+            held, self._held = self._held, bytearray()
+            self._pieces.append(self._uploads.put_now(memoryview(held)))
+
+    def end_of_range(self) -> list[Future[Piece]]:
+        """The pieces since the last range."""
+        self._ends = True
+        self.buffer.flush()
+        self._hand_over_held()
+        self._ends = False
+        pieces, self._pieces = self._pieces, []
+        return pieces
 
 
 @dataclass
@@ -199,13 +210,14 @@ class Reader:
                 yield reading, pages
 
     def _work(self, session: Connection, on_failure: Callable[[], None]) -> None:
+        collector = _Collector(self._uploads)
         try:
             while self._failure is None:
                 with self._lock:
                     task = next(self._ranges, None)
                 if task is None:
                     break
-                self._read(session, *task)
+                self._read(session, *task, collector)
             if session is self._sessions[0]:
                 self._count(session)
         except BaseException as error:
@@ -217,16 +229,14 @@ class Reader:
                 self._cancel()
                 on_failure()
 
-    def _read(self, session: Connection, reading: _Reading, pages: PageRange) -> None:
-        collector = _Collector(self._uploads)
-        buffered = io.BufferedWriter(collector, PIECE_BYTES)  # so that a usual range arrives in one run
+    def _read(self, session: Connection, reading: _Reading, pages: PageRange, collector: _Collector) -> None:
         with session.cursor() as cursor:
-            cursor.copy_expert(copy_statement(reading.table, pages).encode(self._codec), buffered)
-        buffered.flush()
-        collector.hand_over()
+            cursor.copy_expert(copy_statement(reading.table, pages).encode(self._codec), collector.buffer)
+            rows = cursor.rowcount
+        pieces = collector.end_of_range()
         with self._lock:
-            reading.rows += collector.rows
-            reading.ranges[pages.first] = collector.pieces
+            reading.rows += rows
+            reading.ranges[pages.first] = pieces
 
     def _count(self, session: Connection) -> None:
         with session.cursor() as cursor:

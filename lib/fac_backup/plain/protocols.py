@@ -7,11 +7,27 @@ from typing import Protocol
 from fac_backup.plain.manifest import Piece
 
 
+class Packed(Protocol):
+    """A run of bytes that is hashed and, if the store lacks it, compressed: the bytes themselves are not needed now."""
+
+    @property
+    def held(self) -> int:
+        """How many bytes it holds in memory until it is sent."""
+        ...
+
+    def send(self) -> Piece:
+        """Upload it, if the store lacks it. Must be called, once: others may wait for it."""
+        ...
+
+
 class PieceSink(Protocol):
     """Takes runs of bytes and keeps each distinct one once. Safe to call from several threads."""
 
-    def add(self, data: bytes) -> Piece:
-        """Hash ``data`` (1 byte to ``MAX_PIECE_BYTES``); compress and upload it only if the store lacks it."""
+    def pack(self, data: bytes | memoryview, *, wait: bool) -> Packed:
+        """Hash ``data`` (1 byte to ``MAX_PIECE_BYTES``); compress it only if the store lacks it.
+
+        ``wait`` for somebody else who is sending the same bytes; otherwise they may be sent twice.
+        """
         ...
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from queue import LifoQueue
 
 import zstandard
 
@@ -36,6 +39,14 @@ class Figures:
     """Of the uploaded, those that the store had but that were about to grow too old."""
 
 
+@dataclass(frozen=True)
+class _Packed:
+    """See :class:`fac_backup.plain.protocols.Packed`."""
+
+    held: int
+    send: Callable[[], Piece]
+
+
 class Pieces:
     """The pieces of one store; ``bucket`` is seen from the space's prefix. Safe to use from several threads.
 
@@ -57,7 +68,10 @@ class Pieces:
         self._added: dict[bytes, int] = {}
         self._under_way: dict[bytes, threading.Event] = {}
         self._lock = threading.Lock()
-        self._own = threading.local()
+        # As many as can run, however many threads upload.
+        self._compressors: LifoQueue[zstandard.ZstdCompressor] = LifoQueue()
+        for _ in range((os.cpu_count() or 1) + 1):
+            self._compressors.put(zstandard.ZstdCompressor(level=LEVEL))
 
     def load_known(self) -> int:
         """Learn by LIST which pieces the store has (about 0.04 s a thousand); how many there are."""
@@ -85,42 +99,62 @@ class Pieces:
 
     def add(self, data: bytes) -> Piece:
         """Keep ``data`` (1 byte to ``MAX_PIECE_BYTES``); compressed and uploaded only if the store lacks it."""
+        return self.pack(data).send()
+
+    def pack(self, data: bytes | memoryview, *, wait: bool = True) -> _Packed:
+        """The first half of :meth:`add`, after which ``data`` is no longer needed; the result must be sent.
+
+        Not to ``wait`` for another thread that sends the same bytes is for who would keep it from sending them.
+        """
         if not 0 < len(data) <= MAX_PIECE_BYTES:
             raise ValueError("a piece has 1 byte to 64 MiB")
         digest = hashlib.sha256(data).digest()
+        stored, event = self._mine(digest, wait=wait)
+        if stored is not None:
+            return _Packed(0, partial(self._reused, digest, len(data), stored))
+        try:
+            packed = self._compress(data)
+        except BaseException:
+            self._let_go(digest, event)
+            raise
+        return _Packed(len(packed), partial(self._upload, digest, len(data), packed, event))
+
+    def _mine(self, digest: bytes, *, wait: bool) -> tuple[int | None, threading.Event | None]:
+        """(the stored size if the store has the piece, what to set once we have sent it if nobody else is)."""
         while True:
             with self._lock:
-                added = self._added.get(digest)
-                event = self._under_way.get(digest)
-                if added is None and event is None:
+                if digest in self._added:
+                    return self._added[digest], None
+                known = self._known(digest)
+                if known is not None and not (self._due and self._due(digest.hex(), known[1])):
+                    self._added[digest] = known[0]
+                    return known[0], None
+                under_way = self._under_way.get(digest)
+                if under_way is None:
                     event = self._under_way[digest] = threading.Event()
-                    break
-            if added is not None:
-                return self._reused(digest, len(data), added)
-            if event is not None:
-                event.wait()  # another thread uploads the same bytes; if it failed, we try ourselves
-        try:
-            return self._store(digest, data)
-        finally:
+                    return None, event
+            if not wait:
+                return None, None
+            under_way.wait()  # if it failed, we try ourselves
+
+    def _let_go(self, digest: bytes, event: threading.Event | None) -> None:
+        if event is not None:
             with self._lock:
                 del self._under_way[digest]
             event.set()
 
-    def _store(self, digest: bytes, data: bytes) -> Piece:
+    def _upload(self, digest: bytes, size: int, packed: bytes, event: threading.Event | None) -> Piece:
         name = digest.hex()
-        known = self._known(digest)
-        if known is not None and not (self._due and self._due(name, known[1])):
+        try:
+            self._put(layout.piece_key(name), packed)
             with self._lock:
-                self._added[digest] = known[0]
-            return self._reused(digest, len(data), known[0])
-        packed = self._compressor().compress(data)
-        self._put(layout.piece_key(name), packed)
-        with self._lock:
-            self._added[digest] = len(packed)
-            self.figures.uploaded += len(packed)
-            self.figures.uploaded_pieces += 1
-            self.figures.renewed_pieces += known is not None
-        return Piece(sha256=name, size=len(data), stored=len(packed))
+                self._added[digest] = len(packed)
+                self.figures.uploaded += len(packed)
+                self.figures.uploaded_pieces += 1
+                self.figures.renewed_pieces += self._known(digest) is not None
+        finally:
+            self._let_go(digest, event)
+        return Piece(sha256=name, size=size, stored=len(packed))
 
     def _put(self, key: str, packed: bytes) -> None:
         if not self.bucket.wire.express.put(self.bucket.full(key), packed):
@@ -136,11 +170,12 @@ class Pieces:
             self.figures.reused_pieces += 1
         return Piece(sha256=digest.hex(), size=size, stored=stored)
 
-    def _compressor(self) -> zstandard.ZstdCompressor:
-        if not hasattr(self._own, "compressor"):
-            self._own.compressor = zstandard.ZstdCompressor(level=LEVEL)
-        made: zstandard.ZstdCompressor = self._own.compressor
-        return made
+    def _compress(self, data: bytes | memoryview) -> bytes:
+        compressor = self._compressors.get()
+        try:
+            return compressor.compress(data)
+        finally:
+            self._compressors.put(compressor)
 
     def read(self, piece: Piece) -> bytes:
         """The piece's bytes, verified. Raises IntegrityError if it is missing, larger than it says, or not itself."""

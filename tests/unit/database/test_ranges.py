@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import threading
 import time
 
@@ -84,21 +83,20 @@ def test_statements_are_sent_in_the_servers_encoding(encoding: str, codec: str |
 
 
 @pytest.mark.parametrize("write_size", [1, 7, 1000])
-def test_copy_text_is_counted_and_cut_whatever_way_it_arrives(write_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copy_text_is_cut_alike_whatever_way_it_arrives(write_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranges, "PIECE_BYTES", 50)
     text = b"".join(b"%d\tsome text\n" % number for number in range(100))
     sink = MemoryPieces()
     with Uploads(sink, threads=2, room=100) as uploads:
         collector = ranges._Collector(uploads)
-        buffered = io.BufferedWriter(collector, 64)
         for start in range(0, len(text), write_size):
-            buffered.write(text[start : start + write_size])
-        buffered.flush()
-        collector.hand_over()
-        pieces = [future.result() for future in collector.pieces]
+            collector.buffer.write(text[start : start + write_size])
+        pieces = [future.result() for future in collector.end_of_range()]
+        collector.buffer.write(b"the next range\n")
+        (after,) = collector.end_of_range()
+        assert sink.read(after.result()) == b"the next range\n"
     assert b"".join(sink.read(piece) for piece in pieces) == text
     assert {piece.size for piece in pieces[:-1]} == {50}
-    assert collector.rows == 100
 
 
 class SlowPieces(MemoryPieces):
@@ -125,6 +123,17 @@ def test_no_more_bytes_are_on_their_way_than_there_is_room() -> None:
         for number in range(60):
             uploads.put(bytes([number]) * 1000)
     assert len(sink.kept) == 60
+    assert 1000 <= sink.most <= 3000
+
+
+def test_what_is_packed_in_place_is_not_kept_and_takes_its_own_room_only() -> None:
+    sink = SlowPieces()
+    buffer = bytearray(1000)
+    with Uploads(sink, threads=8, room=3000) as uploads:
+        for number in range(60):
+            buffer[:] = bytes([number]) * 1000
+            uploads.put_now(memoryview(buffer))
+    assert {data[:1] for data in sink.kept.values()} == {bytes([number]) for number in range(60)}
     assert 1000 <= sink.most <= 3000
 
 

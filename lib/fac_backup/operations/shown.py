@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.manifest import Manifest, Piece
-from fac_backup.plain.protocols import PieceSink, PieceSource
+from fac_backup.plain.protocols import Packed, PieceSink, PieceSource
 from fac_backup.report.progress import Task
 
 
@@ -29,10 +29,10 @@ class _Sink(_Counted):
         super().__init__(task, total)
         self._sink = sink
 
-    def add(self, data: bytes) -> Piece:
-        piece = self._sink.add(data)
+    def pack(self, data: bytes | memoryview, *, wait: bool) -> Packed:
+        packed = self._sink.pack(data, wait=wait)
         self.count(len(data))
-        return piece
+        return packed
 
 
 class _Source(_Counted):

@@ -27,7 +27,7 @@ from .world import World, database_state, journal_step
 
 AGAIN = 0.25
 """The share of attempts whose recovery is killed too."""
-UNDO = 0.35
+UNDO = 0.2
 TOUCHING = frozenset({"adding", "swapping", "swapped", "wiping", "filled"})
 RESTORED = frozenset({"swapping", "swapped", "wiping", "filled"})
 
@@ -96,15 +96,16 @@ def kill_restore(killer: Killer, rng: random.Random, number: int) -> None:
         undo_to = before
         killer.kill(rng, new, *_restore(world, new))
         world.now = ""
-        for _ in range(2):
+        for again in range(3):
             _require_old_or_new(world, before, wanted, whole_database=world.createdb)
             committed = world.require_committed_are_whole()
             unfinished = _journal(world)
             if not unfinished:
                 here = world.look()
                 require(here in (before, wanted), "without a journal the target is neither old nor new")
-            if rng.random() > AGAIN:
+            if rng.random() > AGAIN or again == 2:
                 break
+            killer.row.counts["kills of a recovery"] += 1
             killer.kill(rng, new, *(RESUME if unfinished else _restore(world, new)))
         arguments = _restore(world, new)
         if unfinished and rng.random() < 0.6:
@@ -223,7 +224,7 @@ def kill_purge(killer: Killer, rng: random.Random, number: int) -> None:
         world.ids = ids
 
 
-def prepare(killer: Killer) -> None:
+def prepare(killer: Killer, numbers: list[int]) -> None:
     """Make what the row's attempts start from, and learn how its command runs."""
     world, name = killer.world, killer.row.name
     if name == "kill purge":
@@ -246,7 +247,7 @@ def prepare(killer: Killer) -> None:
             world.put("new/0.txt", b"first")
             killer.learn("backup", "backup", "--space", "dev", "--kind", "daily", "--json")
     else:
-        for new in ("a", "b"):
+        for new in sorted({"b" if number % 2 else "a" for number in numbers}):
             with world.fresh_store():
                 world.bring_to("b" if new == "a" else "a")
                 killer.learn(new, *_restore(world, new))
@@ -266,7 +267,7 @@ def run(row: Row, world: World, numbers: list[int]) -> None:
     world.make_states()
     with S3Front(world.s3.port) as front:
         killer = Killer(world, front, row)
-        prepare(killer)
+        prepare(killer, numbers)
         for number in numbers:
             if not row.attempt(number, lambda rng, n=number: ATTEMPT[row.name](killer, rng, n)):  # type: ignore[misc]
                 mend(world)

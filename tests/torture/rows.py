@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -45,19 +46,27 @@ ROWS = {
 
 
 def run_row(
-    row: Row, pg: PostgresServer, s3: S3Server, folder: Path, numbers: list[int], *, short: bool = False
+    row: Row,
+    pg: PostgresServer,
+    s3: S3Server,
+    folder: Path,
+    numbers: list[int],
+    *,
+    short: bool = False,
+    forge: Forge | None = None,
 ) -> None:
     """Run the attempts ``numbers`` of one row in a world of its own. ``short``: a history of one week, not of seven."""
     kind, began = ROWS[row.name], time.monotonic()
     row.first = numbers[0]
     logging.getLogger("fac_backup").setLevel(logging.ERROR)
-    with Forge() as forge:
+    with ExitStack() as stack:
+        forge = forge or stack.enter_context(Forge())
         world = World(pg, s3, folder, f"t{token_hex(4)}", createdb=kind.createdb, forge=forge)
+        stack.callback(world.close)
         try:
             if short and kind.run is weeks.run:
                 weeks.run(row, world, numbers, days=7)
             else:
                 kind.run(row, world, numbers)
         finally:
-            world.close()
             row.seconds = time.monotonic() - began

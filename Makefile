@@ -16,7 +16,7 @@ demo: setup  ## the whole cycle on real servers, through the composite actions, 
 	@$(BIN)/python -m tests.demo
 
 test: setup lint  ## everything that must hold, on real servers (under 15 minutes on 2 cores)
-	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: setup  ## types, style, workflows
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python -m tests.support.lint

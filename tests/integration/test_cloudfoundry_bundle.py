@@ -23,9 +23,6 @@ from tests.support.cloudfoundry import Binding, CloudFoundry
 from tests.support.cloudfoundry.fac import APP, ORG, Fac, build
 from tests.support.cloudfoundry.small_bundle import write as small_bundle
 
-# One worker runs them all: building a bundle takes most of their time, and they share it.
-pytestmark = pytest.mark.xdist_group("bundle")
-
 ROOT = Path(__file__).parents[2]
 CF = """#!/bin/sh
 cd {root} && exec {python} -m tests.support.cloudfoundry.cf "$@"

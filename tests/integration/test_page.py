@@ -14,10 +14,9 @@ from fac_backup.report.views import BackupRow, CatalogView, Notice, SpaceView, T
 from tests.support import browser
 from tests.unit.report.samples import HOSTILE, NOW, row
 
-pytestmark = [
-    pytest.mark.skipif(not browser.available(), reason="Chromium or npm is missing: `make setup` installs them"),
-    pytest.mark.xdist_group("browser"),
-]
+pytestmark = pytest.mark.skipif(
+    not browser.available(), reason="Chromium or npm is missing: `make setup` installs them"
+)
 
 
 def space(name: str, *rows: BackupRow) -> SpaceView:

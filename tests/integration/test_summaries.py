@@ -11,10 +11,9 @@ from tests.support import browser, summaries
 from tests.unit.report.samples import HOSTILE, NOW
 from tests.unit.report.test_summary import full
 
-pytestmark = [
-    pytest.mark.skipif(not browser.available(), reason="Chromium or npm is missing: `make setup` installs them"),
-    pytest.mark.xdist_group("browser"),
-]
+pytestmark = pytest.mark.skipif(
+    not browser.available(), reason="Chromium or npm is missing: `make setup` installs them"
+)
 
 
 def test_summaries_are_accessible_and_fit_phone_and_desk_in_light_and_dark(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from fac_backup.hosting.cloudfoundry.client import Client
 from fac_backup.hosting.cloudfoundry.http import Pace
 from fac_backup.hosting.cloudfoundry.login import Account
 from tests.support.s3 import S3Server
-from tests.support.servers import shared_s3
 
 from .broker import can_make_users
 from .fac import Fac, build
@@ -20,11 +19,10 @@ QUICK = Pace(first_wait=0.001, longest_wait=0.01, poll_first=0.02, poll_longest=
 
 
 @pytest.fixture(scope="session")
-def s3_users() -> Iterator[S3Server]:
-    """SeaweedFS that makes users at run time: the shared one if it can, else one of our own."""
-    running = shared_s3()
-    if running and can_make_users(running):
-        yield running
+def s3_users(s3: S3Server) -> Iterator[S3Server]:
+    """SeaweedFS that makes users at run time: the session's if it can, else one of its own."""
+    if can_make_users(s3):
+        yield s3
     else:
         with S3Server() as server:
             yield server

@@ -58,6 +58,7 @@ def stage(
         folder.mkdir()
         (folder / "action-matrix.yml").write_text(matrix)
         world.matrix(matrix)
+        world.files[world.heads["main"], "sql/after.sql"] = b"COMMENT ON TABLE audits IS 'restored'"
         made = Stage(cloud, fac, s3_users, folder, act.library / "dist")
         for space in SPACES:
             fill(made, space)

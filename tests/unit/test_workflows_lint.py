@@ -10,6 +10,7 @@ from importlib import import_module
 import pytest
 import yaml
 
+from fac_backup.cli import authorize
 from fac_backup.cli.main import COMMANDS
 from fac_backup.hosting.github.inputs import ACTIONS, INPUTS, environment_of
 from tests.support.lint import ROOT, SCHEMAS, actionlint, actions, schema, workflows, zizmor
@@ -64,6 +65,9 @@ def test_a_reusable_workflow_decides_first_without_secrets_of_the_data(name: str
     decide = jobs["authorize"]
     text = yaml.safe_dump(decide)
     assert set(re.findall(r"secrets\.(\w+)", text)) <= {"MEMBERS_APP_KEY", "MEMBERS_TOKEN"}
+    asked = {step["with"]["operation"] for step in decide["steps"] if step["uses"] == "$/actions/authorize"}
+    assert asked == {name}
+    assert asked <= set(authorize.OPERATIONS), "the command that decides knows it"
     working = {key: job for key, job in jobs.items() if key != "authorize"}
     assert list(working)[-1] == name
     for job in working.values():

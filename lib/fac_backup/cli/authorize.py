@@ -7,7 +7,7 @@ import click
 from fac_backup.cli.common import Console, around, common, option
 
 OPERATIONS = [
-    "backup", "restore", "purge", "list", "verify", "adopt", "hold", "unlock", "import", "export",
+    "backup", "restore", "purge", "list", "verify", "adopt", "hold", "unlock", "sweep", "import", "export",
 ]  # fmt: skip
 
 EPILOG = """\b

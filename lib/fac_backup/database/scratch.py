@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -42,6 +43,10 @@ class Scratch:
     """Whether it bears our comment. One that was killed between its creation and its comment does not."""
     in_use: bool = False
     """Whether whoever made it is still there (:func:`lease`): then it is nobody's leftover."""
+    undo: str = ""
+    """Of an old one: the pre-restore backup that was taken of it."""
+    as_left: str = ""
+    """Of an old one: what tells whether anybody has written to it since (``database.kept``)."""
 
 
 def scratch_name(database: str, role: Role, token: str) -> str:
@@ -65,9 +70,15 @@ def token_of(name: str, role: Role) -> str:
     return match[2]
 
 
-def comment(database: str, role: Role, token: str) -> str:
-    """The comment that marks a scratch database of ``database``."""
-    return _PREFIX + json.dumps({"of": database, "role": role, "token": token}, sort_keys=True)
+def is_old(name: str) -> bool:
+    """Whether ``name`` is that of a database which a restore has replaced."""
+    match = _NAME.fullmatch(name)
+    return match is not None and match[1] == "old"
+
+
+def comment(database: str, role: Role, token: str, more: Mapping[str, str] | None = None) -> str:
+    """The comment that marks a scratch database of ``database``; ``more`` is what else it says (``database.kept``)."""
+    return _PREFIX + json.dumps({"of": database, "role": role, "token": token, **(more or {})}, sort_keys=True)
 
 
 def find(database: Database, session: Connection | None = None) -> tuple[Scratch, ...]:
@@ -135,7 +146,22 @@ def _recognized(of: str, name: str, text: str | None) -> Scratch | None:
     if text is None:
         ours = role == "new" and name == scratch_name(of, role, match[2])
         return Scratch(name, role, match[2], marked=False) if ours else None
-    return Scratch(name, role, match[2], marked=True) if text == comment(of, role, match[2]) else None
+    told = _told(text)
+    if told is None or (told.get("of"), told.get("role"), told.get("token")) != (of, role, match[2]):
+        return None
+    undo, as_left = str(told.get("undo") or ""), str(told.get("as_left") or "")
+    return Scratch(name, role, match[2], marked=True, undo=undo, as_left=as_left)
+
+
+def _told(text: str) -> dict[str, Any] | None:
+    """What a comment of ours says; None if it is not ours."""
+    if not text.startswith(_PREFIX):
+        return None
+    try:
+        found = json.loads(text.removeprefix(_PREFIX))
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def drop(database: Database, name: str) -> None:

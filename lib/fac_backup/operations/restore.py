@@ -35,6 +35,7 @@ from fac_backup.operations import (
     own_sql,
     restore_database,
     restore_documents,
+    restore_kept,
     restore_plan,
     stages,
 )
@@ -121,7 +122,9 @@ def run(
         with locked(target, around), _pinned(chosen, target, around):
             return restore_database.beside_only(request, chosen, target, around, own.before, began)
     mode = restore_plan.mode_of(around, target)
-    plan = replace(restore_plan.check(chosen, target, around, mode, admission), own_sql=own.facts())
+    changed = bool(own.before.digest)
+    plan = restore_plan.check(chosen, target, around, mode, admission, changed=changed)
+    plan = replace(plan, own_sql=own.facts())
     if request.dry_run:
         return restore_plan.result(plan, chosen, target, around, began)
 
@@ -172,7 +175,7 @@ class _Work:
         self._leases = (lease, ours)
         self._journal: tuple[JournalEntry, str] | None = None
         self._documents = restore_documents.Documents(chosen, target, around, self._alive)
-        self._database = restore_database.choose(plan.mode, chosen, target, around)
+        self._database = restore_kept.choose(plan.mode, chosen, target, around, own.before)
 
     # 5 ------------------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import psycopg2
 
 from fac_backup.database import analyzing, beside, inplace, marker, preflight, scratch, sessions, swap
 from fac_backup.database.connection import Database, failure, version_text
+from fac_backup.database.kept import note as note_kept
 from fac_backup.database.load import LoadOptions, LoadReport, load, opened_head, require_valid_constraints
 from fac_backup.operations.opening import Opened
 from fac_backup.operations.own_sql import KEY as BEFORE_SWAP
@@ -105,12 +106,15 @@ class Found:
     """Bytes that are left for a new database, None where nobody knows."""
 
 
-def preflight_of(chosen: Chosen, target: Opened, around: Surroundings, mode: Mode) -> Found:
-    """What can be known of the target's server beforehand. Raises FailedError for what would fail later."""
+def preflight_of(chosen: Chosen, target: Opened, around: Surroundings, mode: Mode, *, loads: bool = True) -> Found:
+    """What can be known of the target's server beforehand. Raises FailedError for what would fail later.
+
+    ``loads``: a new database is filled, for which there must be room.
+    """
     part = chosen.manifest.database
     with opened_head(target.database, part, chosen.pieces, _options(around)) as head:
         facts = preflight.look(target.database, part, head)
-    storage = around.matrix.space(target.space).storage_gb
+    storage = around.matrix.space(target.space).storage_gb if loads else None
     room = None if storage is None else max(0, storage * GIB - facts.used)
     preflight.require(facts, replace=mode, free_bytes=room)
     warnings = []
@@ -131,7 +135,7 @@ def preflight_of(chosen: Chosen, target: Opened, around: Surroundings, mode: Mod
         checks += (CheckRow("room", True, sentence),)
         if needed * MARGIN > room:
             warnings.append(f"{sentence} The server's own log, and files while indexes are built, need room too.")
-    elif mode == "beside":
+    elif mode == "beside" and loads:
         checks += (CheckRow("room", None, f"It needs {size(needed)}; `storage_gb` of the space says what there is."),)
     return Found(checks, tuple(warnings), facts.size_now, facts.connected, room)
 
@@ -152,10 +156,12 @@ class Beside:
         self._report: LoadReport | None = None
         self._notes: list[str] = []
         self._seconds = 0.0
+        self._undo_id = ""
 
     def remembers(self, journal: dict[str, Any]) -> dict[str, Any]:
         """The two names. A swap that a killed restore of this very backup has done, with the same SQL before it, is
         taken up; one that another has done is taken back, so that what is put back after a failure is the old state."""
+        self._undo_id = str(journal.get("undo_id") or "")
         new, kept = str(journal.get("new") or ""), str(journal.get("kept") or "")
         if new and kept and swap.state(self._database, new, kept) == "after":
             built_with = str(journal.get("before_swap_in_new") or "")
@@ -226,6 +232,8 @@ class Beside:
         for left in scratch.find(self._database):
             if left.role == "old" and now - _made_at(left.token) >= keep:
                 scratch.drop(self._database, left.name)
+        if keep and self._undo_id:
+            note_kept(self._database, self._kept, self._undo_id)
 
     def state(self) -> str:
         """Which database serves."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fac_backup.documents import put_back, records
 from fac_backup.documents import restore as document_restore
@@ -12,11 +12,13 @@ from fac_backup.documents.listing import Listing
 from fac_backup.documents.options import Options
 from fac_backup.documents.source import EVERYTHING, KeyRange, ReadSource, Source
 from fac_backup.operations.opening import Opened
-from fac_backup.operations.restore_plan import Chosen
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.errors import IntegrityError
 from fac_backup.plain.manifest import Manifest
 from fac_backup.plain.text import plural
+
+if TYPE_CHECKING:
+    from fac_backup.operations.restore_plan import Chosen
 
 log = logging.getLogger(__name__)
 

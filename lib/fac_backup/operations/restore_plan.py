@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from fac_backup.database import kept
 from fac_backup.database.sessions import Connected
 from fac_backup.documents import restore as document_restore
 from fac_backup.documents.check import check as check_documents
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 Mode = Literal["beside", "in-place"]
 
 log = logging.getLogger(__name__)
+
+KEPT = "the kept database is swapped back"
+_HOW = {"beside": "built beside, then swapped in", "in-place": "in place: wiped, then filled"}
 
 MOST_SHOWN = 10
 """Programs that are named as connected, the most numerous first."""
@@ -100,10 +104,18 @@ def mode_of(around: Surroundings, target: Opened) -> Mode:
     return "in-place" if declared == "in-place" or not restore_database.may_create(target) else "beside"
 
 
-def check(chosen: Chosen, target: Opened, around: Surroundings, mode: Mode, admission: Admission | None) -> RestorePlan:
-    """Look at all that can be known beforehand. Raises IntegrityError or FailedError for what would fail later."""
+def check(
+    chosen: Chosen, target: Opened, around: Surroundings, mode: Mode, admission: Admission | None, *,
+    changed: bool = False,
+) -> RestorePlan:  # fmt: skip
+    """Look at all that can be known beforehand. Raises IntegrityError or FailedError for what would fail later.
+
+    ``changed``: something of the team's own runs before the swap.
+    """
     manifest = chosen.manifest
-    found = restore_database.preflight_of(chosen, target, around, mode)
+    undo = manifest.space == target.space and manifest.kind == "pre-restore" and not changed
+    kept_name = kept.find(target.database, target.space, manifest.id).name if undo and mode == "beside" else ""
+    found = restore_database.preflight_of(chosen, target, around, mode, loads=not kept_name)
     missing_pieces = _missing_pieces(chosen)
     if missing_pieces:
         raise IntegrityError(
@@ -136,7 +148,7 @@ def check(chosen: Chosen, target: Opened, around: Surroundings, mode: Mode, admi
     facts = (
         Fact("from", f"{manifest.space}, {duration(age)} ago"),
         Fact("into", target.space),
-        Fact("how", "built beside, then swapped in" if mode == "beside" else "in place: wiped, then filled"),
+        Fact("how", KEPT if kept_name else _HOW[mode]),
         Fact("database", f"{size(manifest.database.size)} in place of {size(found.target_size)}"),
         *(Fact(f"documents {label}", _words(plan)) for label, plan in plans),
         Fact("connected now", plural(sum(one.count for one in found.connected), "session")),
@@ -172,7 +184,7 @@ def done(
     """What was replaced, and how to undo it."""
     took = round(time.monotonic() - began, 3)
     shown = (
-        *plan.facts[:4],
+        *(Fact(one.what, str(facts.get("how", one.value))) if one.what == "how" else one for one in plan.facts[:4]),
         *plan.own_sql,
         *(Fact(name.replace("_", " "), f"{count:,}") for name, count in facts.items() if isinstance(count, int)),
         Fact("took", duration(took)),

@@ -70,7 +70,8 @@ def resident(pids: Iterable[int]) -> int:
             continue
         # proc(5): resident pages and where the stack begins, which differs from program to program, by chance.
         pages, stack = int(words[21]), words[25]
-        found[stack] = max(found.get(stack, 0), pages) if stack != "0" else pages
+        key = f"process {pid}" if stack == "0" else stack  # 0: not ours to see
+        found[key] = max(found.get(key, 0), pages)
     return sum(found.values()) * PAGE
 
 

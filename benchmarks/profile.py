@@ -94,7 +94,7 @@ def inside() -> None:
     clocks.around(Pieces, "_put", "upload")
     clocks.around(Pieces, "_get", "download")
     clocks.around(Pieces, "load_known", "which pieces the store has")
-    clocks.around(ranges.Reader, "_read", "read ranges (COPY), hand over", reads=True)
+    clocks.around(ranges.Reader, "_read", "read ranges (COPY); hash and compress them", reads=True)
     clocks.around(ranges.Reader, "_count", "count rows of the other tables")
     if sys.argv[1] == "backup":  # os is everybody's: in a restore others read
         clocks.around(archive.os, "read", "read pg_dump's archive", reads=True)

@@ -25,9 +25,11 @@ from .measure import Run, Spread
 from .scenes import ROWS, Row, Scene, Stage
 from .world import World, scale, versions
 
+Series = dict[tuple[str, str], list[Run]]
+
 
 def main() -> int:
-    """Run, print, write. Exit code 1 if a contender failed."""
+    """Run, print, write. Exit code 1 if a contender failed: all others are measured and written all the same."""
     began = time.monotonic()
     rounds = int(os.environ.get("BENCH_REPEAT", "3"))
     only = os.environ.get("BENCH_ONLY", "")
@@ -37,12 +39,23 @@ def main() -> int:
         return 2
     known = versions()
     say(", ".join(f"{name} {number}" for name, number in known.items()))
+    failed: list[str] = []
     with World() as world:
         stage = Stage(world, scale(), say)
-        series = play(stage, wanted, rounds)
+        series = play(stage, wanted, rounds, failed)
         size = stage.database_bytes
     latest = table.rows(series)
-    about = {
+    if series:
+        write(latest, described(series, known, rounds, size), merge=bool(only))
+    say(f"\n{table.text(latest)}\n\nAll of it took {time.monotonic() - began:.0f} s.")
+    for line in failed:
+        say(f"FAILED, and not measured: {line}")
+    return 1 if failed else 0
+
+
+def described(series: Series, known: dict[str, str], rounds: int, size: int) -> dict[str, Any]:
+    """What was run where, and every single run."""
+    return {
         "scale": scale(),
         "rounds": rounds,
         "cores": os.cpu_count(),
@@ -62,30 +75,46 @@ def main() -> int:
             for (scene, name), runs in series.items()
         ],
     }
-    write(latest, about, merge=bool(only))
-    say(f"\n{table.text(latest)}\n\nAll of it took {time.monotonic() - began:.0f} s.")
-    return 0
 
 
-def play(stage: Stage, wanted: list[Row], rounds: int) -> dict[tuple[str, str], list[Run]]:
-    """Run the scenes that ``wanted`` rows need, and in them only the contenders that they name."""
-    series: dict[tuple[str, str], list[Run]] = {}
+def play(stage: Stage, wanted: list[Row], rounds: int, failed: list[str]) -> Series:
+    """Run the scenes that ``wanted`` rows need, and in them only the contenders that they name.
+
+    Who fails is left out of the rest of its scene, without the others' losing theirs; ``failed`` tells of it.
+    """
+    series: Series = {}
     for scene in stage.scenes():
         names = {name for row in wanted if row.scene == scene.name for name in (row.ours, row.peer)}
         if names:
-            play_one(scene, names, scene.rounds or rounds, series)
+            try:
+                play_one(scene, names, scene.rounds or rounds, series, failed)
+            except Exception as error:
+                failed.append(f"{scene.name}: {said(error)}")
     return series
 
 
-def play_one(scene: Scene, names: set[str], rounds: int, series: dict[tuple[str, str], list[Run]]) -> None:
+def said(error: Exception) -> str:
+    """What failed, in a line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[-400:]}"
+
+
+def play_one(scene: Scene, names: set[str], rounds: int, series: Series, failed: list[str]) -> None:
     """All rounds of one scene."""
     say(f"\n{scene.name}")
     scene.before()
+    names = set(names)
     for _ in range(rounds):
         scene.each()
         for name, contend in scene.contenders.items():
             if name in names:
-                run = contend()
+                try:
+                    run = contend()
+                except Exception as error:
+                    names.discard(name)
+                    series.pop((scene.name, name), None)
+                    failed.append(f"{scene.name}, {name}: {said(error)}")
+                    say(f"  {name:<50} FAILED: {said(error)}")
+                    continue
                 series.setdefault((scene.name, name), []).append(run)
                 uploaded = "" if run.bytes_uploaded is None else f"  {run.bytes_uploaded / 1e6:10,.2f} MB uploaded"
                 cpu = f"{run.cpu_seconds:6.2f} + {run.server_cpu_seconds:6.2f} s of processor"

@@ -112,7 +112,10 @@ def versions() -> dict[str, str]:
     """Versions of all programs that take part."""
 
     def first_line(*command: str | Path) -> str:
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        try:
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        except (OSError, subprocess.CalledProcessError):
+            return "- missing"
         return said.splitlines()[0].strip()
 
     return {

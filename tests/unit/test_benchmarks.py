@@ -8,7 +8,8 @@ import sys
 import pytest
 from benchmarks import measure, table
 from benchmarks.measure import ProgramFailedError, Run, Spread
-from benchmarks.scenes import OURS, ROWS
+from benchmarks.run import play_one
+from benchmarks.scenes import OURS, ROWS, Scene
 from benchmarks.world import written
 
 
@@ -117,3 +118,17 @@ def test_a_pipeline_fails_when_its_first_program_fails():
 
 def test_the_middle_of_several_runs_is_their_median():
     assert Spread.of([3.0, 1.0, 2.0]) == Spread(1.0, 2.0, 3.0)
+
+
+def test_a_contender_that_fails_leaves_the_others_their_measures(capsys: pytest.CaptureFixture[str]) -> None:
+    def fails() -> Run:
+        raise ProgramFailedError("restic: no such program")
+
+    series: dict[tuple[str, str], list[Run]] = {}
+    failed: list[str] = []
+    scene = Scene("scene", {"a": fails, OURS: lambda: Run(1.0, 2.0)})
+    play_one(scene, {"a", OURS}, 3, series, failed)
+    assert {name: len(runs) for name, runs in series.items()} == {("scene", OURS): 3}
+    assert len(failed) == 1
+    assert "scene, a: ProgramFailedError: restic" in failed[0]
+    assert "FAILED" in capsys.readouterr().out

@@ -290,7 +290,7 @@ def test_missing_and_rewritten_stored_documents_are_noticed_before_the_target_ch
     place.store.put(object_key("uploads", entries["b"].object), b"X")
     found = examine(place.listing(first), place.store)
     assert (found.count, found.missing, found.rewritten, found.whole) == (3, 1, 1, False)
-    with pytest.raises(IntegrityError, match="Of 3 documents of uploads, 1 are missing"):
+    with pytest.raises(IntegrityError, match="Of 3 documents of uploads, missing from the store: 1,"):
         check(place.listing(first), place.store)
     place.fill(c=b"4")
     with pytest.raises(IntegrityError):

@@ -134,7 +134,7 @@ def test_a_purge_in_between_removes_nothing_that_the_backup_counts_on(space: Spa
     space.s3.client().delete_object(Bucket=space.backups, Key=gone)
     failed = commit(space, backup_id)
     assert failed.code == 5
-    assert "1 are missing" in failed.last
+    assert "missing from the store: 1," in failed.last
     assert backup_id not in "".join(space.stored("catalog/"))
 
 

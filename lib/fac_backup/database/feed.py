@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from fac_backup.plain.manifest import Piece
 from fac_backup.plain.protocols import PieceSource
 
-AHEAD_BYTES = 4 * 1024 * 1024
+AHEAD_BYTES = 3 * 1024 * 1024
 """How much one consumer has fetched ahead; a single larger piece is fetched all the same."""
 
 

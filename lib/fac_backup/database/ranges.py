@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -138,7 +139,7 @@ class _Reading:
     """A ranged table while it is read: what came of each range."""
 
     table: Table
-    ranges: dict[int, list[Future[Piece]]] = field(default_factory=dict)
+    ranges: dict[int, tuple[Piece, ...]] = field(default_factory=dict)
     rows: int = 0
 
 
@@ -211,13 +212,16 @@ class Reader:
 
     def _work(self, session: Connection, on_failure: Callable[[], None]) -> None:
         collector = _Collector(self._uploads)
+        sent: deque[tuple[_Reading, PageRange, list[Future[Piece]]]] = deque()
         try:
             while self._failure is None:
                 with self._lock:
                     task = next(self._ranges, None)
                 if task is None:
                     break
-                self._read(session, *task, collector)
+                sent.append((*task, self._read(session, *task, collector)))
+                self._note(sent, wait=False)
+            self._note(sent, wait=True)
             if session is self._sessions[0]:
                 self._count(session)
         except BaseException as error:
@@ -229,14 +233,24 @@ class Reader:
                 self._cancel()
                 on_failure()
 
-    def _read(self, session: Connection, reading: _Reading, pages: PageRange, collector: _Collector) -> None:
+    def _note(self, sent: deque[tuple[_Reading, PageRange, list[Future[Piece]]]], *, wait: bool) -> None:
+        """Keep the pieces of what has arrived: a future takes three times the room."""
+        while sent and (wait or all(future.done() for future in sent[0][2])):
+            reading, pages, futures = sent.popleft()
+            pieces = tuple(future.result() for future in futures)
+            with self._lock:
+                reading.ranges[pages.first] = pieces
+
+    def _read(
+        self, session: Connection, reading: _Reading, pages: PageRange, collector: _Collector
+    ) -> list[Future[Piece]]:
         with session.cursor() as cursor:
             cursor.copy_expert(copy_statement(reading.table, pages).encode(self._codec), collector.buffer)
             rows = cursor.rowcount
         pieces = collector.end_of_range()
         with self._lock:
             reading.rows += rows
-            reading.ranges[pages.first] = pieces
+        return pieces
 
     def _count(self, session: Connection) -> None:
         with session.cursor() as cursor:
@@ -266,11 +280,7 @@ class Reader:
                 table=reading.table.name,
                 columns=reading.table.columns,
                 rows=reading.rows,
-                ranges=tuple(
-                    tuple(future.result() for future in reading.ranges[first])
-                    for first in sorted(reading.ranges)
-                    if reading.ranges[first]
-                ),
+                ranges=tuple(reading.ranges[first] for first in sorted(reading.ranges) if reading.ranges[first]),
             )
             for reading in sorted(self._readings, key=lambda reading: (reading.table.schema, reading.table.name))
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -52,7 +53,9 @@ def test_a_restore_brings_everything_back_and_its_undo_brings_back_what_it_repla
     undone = space.on_terminal("restore", *undo)
     assert undone.code == 0, undone.raw
     assert "Adding documents of upl…" in undone.words
-    assert "Database " in undone.words
+    begun = r"\s+Database[ ━]* 0 B of \d"
+    assert re.search(r"Backing up dev[^\n]*" + begun, undone.words), "as much as in the last backup is foreseen"
+    assert re.search(r"The state before is kept[^\n]*" + begun, undone.words)
     screen = "\n".join(undone.screen())
     assert "dev was restored" in screen
     assert not any(left in screen for left in ("━", "Adding documents", "0 %")), "bars leave nothing behind"

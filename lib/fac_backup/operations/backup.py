@@ -99,7 +99,7 @@ def take(
             moment.append(around.clock())
             documents.start()
 
-        with dumping(store.pieces, around, newest.manifest if newest else None) as pieces:
+        with dumping(store.pieces, around, newest) as pieces:
             part = dump(opened.database, pieces, dump_options(wanted, around, after_snapshot))
         part = part.model_copy(update={"engine": engine.IN_MANIFESTS[wanted.engine or engine.OURS]})
         copied = documents.finish()

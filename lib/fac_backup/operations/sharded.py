@@ -120,7 +120,7 @@ def _plan(opened: Opened, around: Surroundings, wanted: BackupRequest, sharding:
     moment: list[datetime] = []
     newest = backup.newest_of(opened)
     previous = newest.manifest if newest else None
-    with dumping(store.pieces, around, previous) as pieces:
+    with dumping(store.pieces, around, newest) as pieces:
         part = dump(opened.database, pieces, backup.dump_options(wanted, around, lambda: moment.append(around.clock())))
     plan = Plan(
         id=str(backup_id),

@@ -9,6 +9,7 @@ from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.manifest import Manifest, Piece
 from fac_backup.plain.protocols import Packed, PieceSink, PieceSource
 from fac_backup.report.progress import Task
+from fac_backup.store.catalog import Entry
 
 
 class _Counted:
@@ -47,9 +48,9 @@ class _Source(_Counted):
 
 
 @contextmanager
-def dumping(sink: PieceSink, around: Surroundings, last: Manifest | None) -> Iterator[PieceSink]:
+def dumping(sink: PieceSink, around: Surroundings, last: Entry | None) -> Iterator[PieceSink]:
     """``sink``, and a bar of what a dump gives it; ``last`` is a backup that tells about how much that will be."""
-    total = _bytes(last) if last else None
+    total = last.pieces_size if last else None
     with around.progress().task("Database", total) as task:
         yield _Sink(sink, task, total)
 
@@ -57,10 +58,6 @@ def dumping(sink: PieceSink, around: Surroundings, last: Manifest | None) -> Ite
 @contextmanager
 def loading(source: PieceSource, around: Surroundings, manifest: Manifest, words: str) -> Iterator[PieceSource]:
     """``source``, and a bar called ``words`` of what is read of the pieces of ``manifest``."""
-    total = _bytes(manifest)
+    total = sum(piece.size for piece in manifest.pieces())
     with around.progress().task(words, total) as task:
         yield _Source(source, task, total)
-
-
-def _bytes(manifest: Manifest) -> int:
-    return sum(piece.size for piece in manifest.pieces())

@@ -50,6 +50,8 @@ class Entry:
     modified: datetime
     sha256: str = ""
     """Of the manifest's bytes; empty if it went while the catalog was read."""
+    pieces_size: int = 0
+    """Bytes of all its pieces before compression, also where they are left out of ``manifest``."""
 
     @property
     def damaged(self) -> Damaged | None:
@@ -141,12 +143,14 @@ class Catalog:
             why = f"The manifest of {backup_id} is too large to be one"
         except IntegrityError as error:
             why = error.what
+        size = sum(piece.size for piece in manifest.pieces()) if manifest is not None else 0
         if manifest is not None and not whole:
             database = manifest.database
             archive = database.archive.model_copy(update={"pieces": ()})
             database = database.model_copy(update={"archive": archive, "tables": ()})
             manifest = manifest.model_copy(update={"database": database})
-        return Entry(backup_id, manifest, why, signature, self._is_future(backup_id, manifest), info.modified, sha256)
+        future = self._is_future(backup_id, manifest)
+        return Entry(backup_id, manifest, why, signature, future, info.modified, sha256, size)
 
     def _verify(self, key: str, data: bytes) -> Signature:
         if self._keys is None:

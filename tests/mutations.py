@@ -141,6 +141,18 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("integration/test_swap.py::test_a_session_that_we_may_not_end_fails_the_swap_and_leaves_everything_as_it_was",),
     ),
     Mutation(
+        5, "a restore takes the database of a running rehearsal for a leftover", "operations/restore_database.py",
+        'if left.role == "new" and not left.in_use:', 'if left.role == "new":',
+        ("integration/test_restore_checks.py::"
+         "test_a_database_beside_that_a_rehearsal_uses_is_no_leftover_and_is_one_when_its_process_is_gone",),
+    ),
+    Mutation(
+        5, "nobody looks whether the new database's constraints are valid", "database/load.py",
+        "sorted(set(not_valid).difference(part.not_valid))", "[]",
+        ("integration/test_restore_checks.py::"
+         "test_a_constraint_that_is_broken_or_was_not_checked_stops_the_swap",),
+    ),
+    Mutation(
         5, "putting back deletes what others uploaded meanwhile", "documents/put_back.py",
         "before is not None or restored is None:\n            continue\n        ours = ",
         "before is not None:\n            continue\n        ours = restored is None or ",

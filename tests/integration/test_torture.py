@@ -10,9 +10,10 @@ import pytest
 
 from tests.support.postgres import PostgresServer
 from tests.support.s3 import S3Server
+from tests.torture.__main__ import PAGE
 from tests.torture.forge import Forge
 from tests.torture.rows import ROWS, run_row
-from tests.torture.table import Row
+from tests.torture.table import BEGIN, END, Row, write_page
 
 SHORT = {
     "busy application": 1,
@@ -36,6 +37,18 @@ def forge() -> Iterator[Forge]:
 
 def test_the_short_form_has_every_row() -> None:
     assert SHORT.keys() == ROWS.keys()
+
+
+def test_the_table_goes_between_the_marks_of_its_page_and_changes_nothing_else(tmp_path: Path) -> None:
+    page, before = tmp_path / "torture.md", PAGE.read_text()
+    page.write_text(before)
+    write_page(page, [Row("kill purge", 7, tried=3, lost=["kill purge:1: a backup"])], 7, 1, 60, 2)
+    after = page.read_text()
+    assert "**1 lost**" in after
+    assert "| kill purge | 3 attempts | 1 " in after
+    assert "- lost: `kill purge:1: a backup`" in after
+    assert before.partition(BEGIN)[0] == after.partition(BEGIN)[0]
+    assert before.partition(END)[2] == after.partition(END)[2]
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -86,11 +86,13 @@ def write_page(path: Path, rows: list[Row], seed: int, scale: float, seconds: fl
     """Put the table between the marks of a page."""
     when = f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores ({platform.machine()}), {jobs} processes"
     said = (
-        f"{when}: {scale:g} of the full numbers in {seconds / 60:.0f} minutes, seed {seed},"
+        f"{when}: {'the full numbers' if scale == 1 else f'{scale:g} of the full numbers'} in"
+        f" {seconds / 60:.0f} minutes, seed {seed},"
         f" **{sum(len(row.lost) for row in rows)} lost**. *Work* is the time of all processes together."
     )
     text = path.read_text()
-    made = "\n".join([said, "", *table(rows), ""])
+    lost = [f"- lost: `{what.replace('`', '')}`" for row in rows for what in row.lost]
+    made = "\n".join([said, "", *table(rows), "", *lost, *[""] * bool(lost)])
     changed, count = re.subn(
         re.escape(BEGIN) + ".*?" + re.escape(END), lambda _: BEGIN + made + END, text, count=1, flags=re.S
     )

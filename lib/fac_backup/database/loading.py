@@ -43,7 +43,7 @@ LOADING: Mapping[str, str] = MappingProxyType(
 
 _SINCE = MappingProxyType({"idle_session_timeout": 140000, "transaction_timeout": 170000})
 
-BATCH_BYTES = 32 * 1024 * 1024
+BATCH_BYTES = 8 * 1024 * 1024
 """Consecutive ranges of one table go into one COPY up to this size."""
 
 _BUFFER = 8 * 1024 * 1024

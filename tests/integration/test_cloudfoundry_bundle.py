@@ -150,6 +150,8 @@ def test_ctrl_c_ends_the_task_and_the_binding_of_the_wrapper(
     process = subprocess.Popen(
         [ROOT / "bin/fac-backup-task", APP, "backup", "--sleep", "60"], env=environment, cwd=tmp_path,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        # Where the tests run in the background, it is ignored, and bash cannot trap what was ignored when it began.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not cloud.world.tasks and time.monotonic() < deadline:

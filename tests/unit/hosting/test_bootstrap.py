@@ -30,6 +30,8 @@ def bootstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     wheels.mkdir()
     with zipfile.ZipFile(wheels / "tiny-1-py3-none-any.whl", "w") as archive:
         archive.writestr("tiny/__init__.py", "VALUE = 1\n")
+        for name in ("endpoints.json", "s3/2006-03-01/service-2.json.gz", "sts/x", "ec2/2016-11-15/service-2.json.gz"):
+            archive.writestr(f"botocore/data/{name}", "")
     (wheels / module.COMPLETE).write_text("tiny-1-py3-none-any.whl")
     digest = hashlib.sha256((wheels / "tiny-1-py3-none-any.whl").read_bytes()).hexdigest()
     lock = tmp_path / "lock"
@@ -41,6 +43,7 @@ def bootstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_locked_wheels_are_unpacked(bootstrap: ModuleType, tmp_path: Path) -> None:
     assert bootstrap.unpack(tmp_path / "wheels", tmp_path / "site")
     assert (tmp_path / "site/tiny/__init__.py").read_text() == "VALUE = 1\n"
+    assert sorted(path.name for path in (tmp_path / "site/botocore/data").iterdir()) == ["endpoints.json", "s3", "sts"]
 
 
 def test_a_wheel_that_somebody_changed_on_a_shared_runner_is_not_unpacked(

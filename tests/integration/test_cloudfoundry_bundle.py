@@ -147,11 +147,11 @@ def test_ctrl_c_ends_the_task_and_the_binding_of_the_wrapper(
     by_hand: tuple[CloudFoundry, Fac, dict[str, str]], tmp_path: Path
 ) -> None:
     cloud, _, environment = by_hand
+    # Where the tests run in the background, SIGINT is ignored, and bash cannot trap what was ignored when it began.
     process = subprocess.Popen(
-        [ROOT / "bin/fac-backup-task", APP, "backup", "--sleep", "60"], env=environment, cwd=tmp_path,
+        ["env", "--default-signal=INT", ROOT / "bin/fac-backup-task", APP, "backup", "--sleep", "60"],
+        env=environment, cwd=tmp_path,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        # Where the tests run in the background, it is ignored, and bash cannot trap what was ignored when it began.
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not cloud.world.tasks and time.monotonic() < deadline:

@@ -103,6 +103,7 @@ def kill_restore(killer: Killer, rng: random.Random, number: int) -> None:
             if not unfinished:
                 here = world.look()
                 require(here in (before, wanted), "without a journal the target is neither old nor new")
+                undo_to = here  # what the next restore replaces, be it killed or not
             if rng.random() > AGAIN or again == 2:
                 break
             killer.row.counts["kills of a recovery"] += 1
@@ -110,8 +111,6 @@ def kill_restore(killer: Killer, rng: random.Random, number: int) -> None:
         arguments = _restore(world, new)
         if unfinished and rng.random() < 0.6:
             arguments = RESUME
-        elif not unfinished and here == wanted:
-            undo_to = wanted
         undo = str(unfinished.get("undo_id", ""))
         require(undo in ("", *committed), "the journal names an undo that is not there")
         done = world.run(*arguments)

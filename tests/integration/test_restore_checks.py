@@ -99,3 +99,13 @@ def test_a_database_beside_that_a_rehearsal_uses_is_no_leftover_and_is_one_when_
     done = space.restore(backup_id)
     assert done.code == 0, json.dumps(done.err)
     assert space.databases() == [space.unique]
+
+    # The next rehearsal removes it too, but not what a restore is building.
+    swap.create_beside(rehearsal, name, manifest_of(space, backup_id).database)
+    rehearsal.leases.pop(name).close()
+    building = scratch.scratch_name(rehearsal.name, "new", "0123456789ac")
+    swap.create_beside(rehearsal, building, manifest_of(space, backup_id).database, leftover_unless_locked=True)
+    done = space.run("verify", "--space", "dev", "--backup-id", backup_id, "--level", "restore", "--json")
+    assert done.code == 0, json.dumps(done.err)
+    assert space.databases() == [space.unique, building]
+    scratch.drop(rehearsal, building)

@@ -179,7 +179,7 @@ def attempt(world: World, row: Row, sizes: Mapping[str, Size], rng: random.Rando
         if operation.startswith("restore"):
             _check_restore(world, weather, done, said, old, new, env)
         else:
-            _check_other(world, operation, done, said)
+            _check_other(world, operation, new, done, said)
         world.require_nothing_left()
         world.require_committed_are_whole()
 
@@ -208,7 +208,7 @@ def _check_restore(
     require(world.look() == world.states[new], f"{said}: the next run is a wrong success")
 
 
-def _check_other(world: World, operation: str, done: Done, said: str) -> None:
+def _check_other(world: World, operation: str, new: str, done: Done, said: str) -> None:
     if operation == "backup":
         if done.code == 0:
             world.require_right(str(done.json["backup_id"]), said)
@@ -218,6 +218,9 @@ def _check_other(world: World, operation: str, done: Done, said: str) -> None:
     elif operation == "purge":
         following = world.run("purge", "--space", "dev", "--json")
         require(following.code == 0, f"{said}: the next purge fails: {following.last}")
+    elif done.code:
+        following = world.run(*arguments_of(world, operation, new)[0])
+        require(following.code == 0, f"{said}: the next rehearsal fails: {following.last}")
 
 
 def run(row: Row, world: World, numbers: list[int]) -> None:

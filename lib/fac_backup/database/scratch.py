@@ -43,6 +43,8 @@ class Scratch:
     """Whether it bears our comment. One that was killed between its creation and its comment does not."""
     in_use: bool = False
     """Whether whoever made it is still there (:func:`lease`): then it is nobody's leftover."""
+    leased: bool = False
+    """Whether it was made under such a lease: not by a restore, whose lock says whether it is in use."""
     undo: str = ""
     """Of an old one: the pre-restore backup that was taken of it."""
     as_left: str = ""
@@ -150,7 +152,7 @@ def _recognized(of: str, name: str, text: str | None) -> Scratch | None:
     if told is None or (told.get("of"), told.get("role"), told.get("token")) != (of, role, match[2]):
         return None
     undo, as_left = str(told.get("undo") or ""), str(told.get("as_left") or "")
-    return Scratch(name, role, match[2], marked=True, undo=undo, as_left=as_left)
+    return Scratch(name, role, match[2], marked=True, leased="leased" in told, undo=undo, as_left=as_left)
 
 
 def _told(text: str) -> dict[str, Any] | None:
@@ -162,6 +164,13 @@ def _told(text: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return found if isinstance(found, dict) else None
+
+
+def drop_abandoned(database: Database) -> None:
+    """Drop what rehearsals, or others who take a lease, have left beside ``database``. Raises FailedError."""
+    for left in find(database):
+        if left.role == "new" and left.leased and not left.in_use:
+            drop(database, left.name)
 
 
 def drop(database: Database, name: str) -> None:

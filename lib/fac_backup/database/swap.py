@@ -107,7 +107,9 @@ def create_beside(
             _create(session, name, target, part.encoding, own)
             notes = ("The source's locale is not known here: text sorts by the target's locale.",)
         with session.cursor() as cursor:
-            cursor.execute(f"COMMENT ON DATABASE {quoted(name)} IS %s", (scratch.comment(database.name, "new", token),))
+            more = {} if leftover_unless_locked else {"leased": "yes"}
+            text = scratch.comment(database.name, "new", token, more)
+            cursor.execute(f"COMMENT ON DATABASE {quoted(name)} IS %s", (text,))
     except psycopg2.errors.InsufficientPrivilege:
         raise FailedError(
             f"The role of {database.called} may not create databases",

@@ -229,6 +229,7 @@ def _rehearsal(manifest: Manifest, store: Store, around: Surroundings) -> CheckR
     part = manifest.database
     name = scratch.scratch_name(database.name, "new", f"{int(around.clock().timestamp()):08x}{secrets.token_hex(2)}")
     options = LoadOptions(jobs=around.jobs, inside_actions=around.inside_actions)
+    scratch.drop_abandoned(database)
     swap.create_beside(database, name, part)
     try:
         with opened_head(database, part, store.pieces, options) as head:

@@ -30,11 +30,11 @@ def sentence_for(detail: Mapping[str, Any]) -> tuple[Location, bool, str]:
     at: Location = tuple(detail["loc"])
     kind, context = detail["type"], detail.get("ctx", {})
     at_key = False
-    if at and at[-1] == "[key]":
-        at, at_key = at[:-1], True
-    if kind == "extra_forbidden":
+    if kind == "extra_forbidden":  # first: somebody may have called a key what pydantic calls the key of a mapping
         keys = keys_at(at[:-1])
         return at, True, f"Unknown key {_shown(at[-1])}{did_you_mean(str(at[-1]), keys) or _one_of(keys)}"
+    if at and at[-1] == "[key]":
+        at, at_key = at[:-1], True
     if kind == "missing":
         return at[:-1], False, f"The key {_shown(at[-1])} is missing here"
     if "at" in context:

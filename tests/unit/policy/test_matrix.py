@@ -361,3 +361,8 @@ def test_a_public_key_is_taken_as_openssl_prints_it():
     pem = f"      -----BEGIN PUBLIC KEY-----\n      {line}\n      -----END PUBLIC KEY-----\n"
     matrix = load(f"version: 1\nspaces:\n  a:\n    require_signatures: true\n    public_keys:\n    - |\n{pem}")
     assert matrix.space("a").public_keys == (line,)
+
+
+def test_a_key_that_is_called_as_pydantic_calls_keys_is_an_unknown_key() -> None:
+    with pytest.raises(UsageError, match=r"Unknown key '\[key\]'"):
+        load('version: 1\n"[key]": 1\nspaces: {dev: }\n')

@@ -15,6 +15,7 @@ from fac_backup.plain.manifest import MAX_PIECE_BYTES, Piece
 class Packed:
     held: int
     send: Callable[[], Piece]
+    drop: Callable[[], None] = lambda: None
 
 
 class MemoryPieces:

@@ -36,7 +36,10 @@ class Uploads:
         self._take(len(data))
         packed = self._packed(data, len(data), wait=True)
         if packed.held:
-            return self._pool.submit(self._send, packed)
+            sent = self._pool.submit(self._send, packed)
+            # Else another attempt of the same dump would wait for ever for what nobody sends.
+            sent.add_done_callback(lambda future: packed.drop() if future.cancelled() else None)
+            return sent
         done: Future[Piece] = Future()
         done.set_result(packed.send())
         return done

@@ -16,7 +16,11 @@ class Packed(Protocol):
         ...
 
     def send(self) -> Piece:
-        """Upload it, if the store lacks it. Must be called, once: others may wait for it."""
+        """Upload it, if the store lacks it. This or :meth:`drop` must be called, once: others may wait for it."""
+        ...
+
+    def drop(self) -> None:
+        """It is not sent after all: who waits for it may send the same bytes."""
         ...
 
 

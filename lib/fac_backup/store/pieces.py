@@ -45,6 +45,7 @@ class _Packed:
 
     held: int
     send: Callable[[], Piece]
+    drop: Callable[[], None]
 
 
 class Pieces:
@@ -102,7 +103,7 @@ class Pieces:
         return self.pack(data).send()
 
     def pack(self, data: bytes | memoryview, *, wait: bool = True) -> _Packed:
-        """The first half of :meth:`add`, after which ``data`` is no longer needed; the result must be sent.
+        """The first half of :meth:`add`, after which ``data`` is no longer needed; the result is sent or dropped.
 
         Not to ``wait`` for another thread that sends the same bytes is for who would keep it from sending them.
         """
@@ -111,13 +112,14 @@ class Pieces:
         digest = hashlib.sha256(data).digest()
         stored, event = self._mine(digest, wait=wait)
         if stored is not None:
-            return _Packed(0, partial(self._reused, digest, len(data), stored))
+            return _Packed(0, partial(self._reused, digest, len(data), stored), lambda: None)
         try:
             packed = self._compress(data)
         except BaseException:
             self._let_go(digest, event)
             raise
-        return _Packed(len(packed), partial(self._upload, digest, len(data), packed, event))
+        send = partial(self._upload, digest, len(data), packed, event)
+        return _Packed(len(packed), send, partial(self._let_go, digest, event))
 
     def _mine(self, digest: bytes, *, wait: bool) -> tuple[int | None, threading.Event | None]:
         """(the stored size if the store has the piece, what to set once we have sent it if nobody else is)."""

@@ -122,8 +122,7 @@ def of(request: RestoreRequest, manifest: Manifest, around: Surroundings) -> Own
 def _paths(manifest: Manifest, target: str, around: Surroundings) -> tuple[RestorePath, ...]:
     """The path of the restore. An undo has none: it puts back what was there, which has passed its path already."""
     path = around.matrix.path(manifest.space, target)
-    undo = manifest.space == target and manifest.kind == "pre-restore"
-    return () if path is None or undo else (path,)
+    return () if path is None or manifest.undoes_a_restore_into(target) else (path,)
 
 
 def refuse_inside_actions(request: RestoreRequest, around: Surroundings) -> None:

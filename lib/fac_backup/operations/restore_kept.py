@@ -28,8 +28,7 @@ log = logging.getLogger(__name__)
 
 def choose(mode: Mode, chosen: Chosen, target: Opened, around: Surroundings, before: BeforeSwap) -> Replacement:
     """The replacement for a mode of the plan. What must be changed before the swap is loaded, never swapped back."""
-    undo = chosen.manifest.space == target.space and chosen.manifest.kind == "pre-restore"
-    if mode == "beside" and undo and not before.digest:
+    if mode == "beside" and chosen.manifest.undoes_a_restore_into(target.space) and not before.digest:
         return KeptBack(chosen, target, around)
     return restore_database.choose(mode, chosen, target, around)
 

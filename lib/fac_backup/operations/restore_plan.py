@@ -113,7 +113,7 @@ def check(
     ``changed``: something of the team's own runs before the swap.
     """
     manifest = chosen.manifest
-    undo = manifest.space == target.space and manifest.kind == "pre-restore" and not changed
+    undo = manifest.undoes_a_restore_into(target.space) and not changed
     kept_name = kept.find(target.database, target.space, manifest.id).name if undo and mode == "beside" else ""
     found = restore_database.preflight_of(chosen, target, around, mode, loads=not kept_name)
     missing_pieces = _missing_pieces(chosen)

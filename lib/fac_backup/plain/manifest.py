@@ -207,6 +207,10 @@ class Manifest(Plain):
         """The id, parsed."""
         return BackupId.parse(self.id)
 
+    def undoes_a_restore_into(self, space: str) -> bool:
+        """Whether it is what a restore into ``space`` replaced, so that to restore it there is that one's undo."""
+        return self.space == space and self.kind == "pre-restore"
+
     @property
     def documents_count(self) -> int:
         """Documents of all labels."""

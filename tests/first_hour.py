@@ -235,7 +235,7 @@ def finish(trial: Trial, matrix: str, backups: str, uploads: str, made: str, cou
     (act.consumer / "action-matrix.yml").write_text(matrix.replace("your-github-name", "alice"))
     trial.commit("Say who may restore")
     terminal.say("# 6. mark the database and the buckets as this space's", "")
-    pip, _exports, adopt, listing = commands()
+    pip, adopt, listing = commands()
     terminal.env |= {"FAC_BACKUP_BUCKET": f"s3://{backups}", "FAC_BACKUP_DOCUMENTS": f"s3://{uploads}"}
     terminal.type(
         f"python3 -m venv ~/tools && ~/tools/bin/{pip}".replace("pip install", "pip install -q"),
@@ -283,7 +283,7 @@ def commands() -> tuple[str, ...]:
     """What the README has people type in step 6, without the comments."""
     block = next(text for text in blocks("sh") if "fac-backup adopt" in text)
     lines = [line.split("  #")[0].rstrip() for line in block.splitlines()]
-    return lines[0], "\n".join(line for line in lines if line.startswith("export")), *lines[-2:]
+    return lines[0], *lines[-2:]
 
 
 def make_bucket(terminal: Terminal, name: str) -> None:

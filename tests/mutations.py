@@ -12,7 +12,6 @@ as part of `make test`, that the patches still apply and that the tests exist.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -344,18 +343,12 @@ def servers() -> Iterator[dict[str, str]]:
         return
     from tests.support.postgres import PostgresServer
     from tests.support.s3 import S3Server
+    from tests.support.servers import where
 
     with ExitStack() as stack, tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         pg18, pg15 = (stack.enter_context(PostgresServer(major)) for major in (18, 15))
         s3 = stack.enter_context(S3Server())
-        json.dump(
-            {
-                "pg18": {"port": pg18.port, "password": pg18.password},
-                "pg15": {"port": pg15.port, "password": pg15.password},
-                "s3": {"access_key": s3.access_key, "secret_key": s3.secret_key, "port": s3.port},
-            },
-            file,
-        )
+        file.write(where(pg18, pg15, s3))
         file.flush()
         yield {**env, "FAC_TEST_SERVERS": file.name}
 

@@ -23,6 +23,15 @@ def shared() -> dict[str, Any] | None:
     return json.loads(Path(path).read_text()) if path else None
 
 
+def where(pg18: PostgresServer, pg15: PostgresServer, s3: S3Server) -> str:
+    """What the file says of running servers."""
+    return json.dumps({
+        "pg18": {"port": pg18.port, "password": pg18.password},
+        "pg15": {"port": pg15.port, "password": pg15.password},
+        "s3": {"access_key": s3.access_key, "secret_key": s3.secret_key, "port": s3.port},
+    })  # fmt: skip
+
+
 def shared_postgres(major: int) -> PostgresServer | None:
     """The PostgreSQL server of that major that was started by hand, if any."""
     running = shared()
@@ -40,13 +49,8 @@ def shared_s3() -> S3Server | None:
 def main() -> None:
     """Start PostgreSQL 18 and 15 and SeaweedFS, write where they are, wait for a signal, stop them."""
     with PostgresServer(18) as pg18, PostgresServer(15) as pg15, S3Server() as s3:
-        where = {
-            "pg18": {"port": pg18.port, "password": pg18.password},
-            "pg15": {"port": pg15.port, "password": pg15.password},
-            "s3": {"access_key": s3.access_key, "secret_key": s3.secret_key, "port": s3.port},
-        }
         path = Path(sys.argv[1])
-        path.write_text(json.dumps(where))
+        path.write_text(where(pg18, pg15, s3))
         print(f"PostgreSQL 18 and 15 and SeaweedFS run; {path} says where. Ctrl-C stops them.", flush=True)
         signal.sigwait({signal.SIGINT, signal.SIGTERM})
 

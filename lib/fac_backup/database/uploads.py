@@ -25,6 +25,8 @@ class Uploads:
         self._used = 0
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
+        self._waiting: set[Packed] = set()
+        """For a thread that sends them."""
 
     def put(self, data: bytes) -> Future[Piece]:
         """Hand over ``data``, to be hashed and compressed by one of the threads; the future gives its piece."""
@@ -36,10 +38,8 @@ class Uploads:
         self._take(len(data))
         packed = self._packed(data, len(data), wait=True)
         if packed.held:
-            sent = self._pool.submit(self._send, packed)
-            # Else another attempt of the same dump would wait for ever for what nobody sends.
-            sent.add_done_callback(lambda future: packed.drop() if future.cancelled() else None)
-            return sent
+            self._waiting.add(packed)
+            return self._pool.submit(self._send, packed)
         done: Future[Piece] = Future()
         done.set_result(packed.send())
         return done
@@ -78,6 +78,7 @@ class Uploads:
             self._free(size - held)
 
     def _send(self, packed: Packed) -> Piece:
+        self._waiting.discard(packed)
         try:
             return packed.send()
         except BaseException as error:
@@ -101,3 +102,6 @@ class Uploads:
         if error is not None:
             self.stop(error)
         self._pool.shutdown(wait=True, cancel_futures=error is not None)
+        # Else another attempt of the same dump would wait for ever for what nobody sends.
+        for packed in self._waiting:
+            packed.drop()

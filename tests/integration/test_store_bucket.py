@@ -14,6 +14,7 @@ import pytest
 from fac_backup.plain.errors import FacBackupError
 from fac_backup.plain.locations import BucketAddress, S3Credentials
 from fac_backup.store.bucket import AlreadyThere, Bucket, Changed, DeniedError, NotFoundError, TooLargeError, Tuning
+from tests.support.faults import S3Front
 from tests.support.s3 import S3Server
 
 HOSTILE = [
@@ -136,6 +137,28 @@ def test_a_conditional_write_has_one_winner_of_sixty_four(bucket: Bucket) -> Non
 
     with ThreadPoolExecutor(64) as pool:
         assert sum(pool.map(contend, range(64))) == 1
+
+
+def test_a_conditional_write_that_breaks_off_before_its_body_is_written_by_its_next_attempt(s3: S3Server) -> None:
+    """SeaweedFS keeps an empty object of it, which then looks as if somebody else had been first."""
+    to_break = 1
+
+    def fault(method: str, _path: str) -> str:
+        nonlocal to_break
+        if method != "PUT" or not to_break:
+            return ""
+        to_break -= 1
+        return "head only"
+
+    with S3Front(s3.port, fault) as front:
+        bucket = Bucket(address(s3, endpoint=front.endpoint), role="the backups bucket", jobs=8)
+        first = bucket.put_new("manifest", b"whole")
+        assert bucket.get_with_etag("manifest") == (b"whole", first)
+        to_break = 1
+        second = bucket.replace("manifest", b"new", first)
+        assert bucket.get_with_etag("manifest") == (b"new", second)
+        bucket.delete("manifest")
+    assert front.done == ["head only", "head only"]
 
 
 def test_replace_and_delete_if_hold_only_for_the_etag_that_was_seen(bucket: Bucket) -> None:

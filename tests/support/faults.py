@@ -112,7 +112,9 @@ class S3Front:
     """An S3 endpoint that passes requests on, and answers wrongly where ``fault(method, path)`` says so.
 
     Faults: ``500`` (InternalError), ``503`` (SlowDown), ``half body`` (the answer breaks off), ``dropped`` (done by the
-    server, but the answer never arrives), ``stale list`` (a LIST is answered with what it was when first asked).
+    server, but the answer never arrives), ``stale list`` (a LIST is answered with what it was when first asked), ``head
+    only`` (the connection breaks between head and body of the request, of which a server like SeaweedFS keeps an empty
+    object).
     ``watch(method, path, body)`` sees each request first; where it returns False the request goes no further.
     """
 
@@ -173,8 +175,10 @@ class S3Front:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
-        body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
-        if not self.watch(request.command, request.path, body):
+        length = int(request.headers.get("Content-Length") or 0)
+        body = request.rfile.read(length)
+        # A client that died in the middle has asked for nothing; SeaweedFS would keep an empty object of its head.
+        if len(body) != length or not self.watch(request.command, request.path, body):
             request.close_connection = True
             return
         what = self.fault(request.command, request.path)
@@ -191,24 +195,28 @@ class S3Front:
             self._send(request, *self._lists[request.path])
             return
         try:
-            status, headers, answer = self._forward(request, body)
+            status, headers, answer = self._forward(request, body, head_only=what == "head only")
         except (OSError, HTTPException):
             request.close_connection = True
             return
         if is_list:
             self._lists.setdefault(request.path, (status, headers, answer))
-        if what == "dropped":
+        if what in ("dropped", "head only"):
             request.close_connection = True
             return
         self._send(request, status, headers, answer, half=what == "half body")
 
-    def _forward(self, request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _forward(
+        self, request: BaseHTTPRequestHandler, body: bytes, *, head_only: bool
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
         connection = HTTPConnection("127.0.0.1", self.target_port, timeout=60)
         try:
             connection.putrequest(request.command, request.path, skip_host=True, skip_accept_encoding=True)
             for name, value in request.headers.items():
                 connection.putheader(name, value)  # Host too: it is signed
-            connection.endheaders(body or None)
+            connection.endheaders(None if head_only else body or None)
+            if head_only:
+                connection.sock.shutdown(socket.SHUT_WR)
             answer = connection.getresponse()
             dropped = ("transfer-encoding", "connection", "content-length")
             headers = [(n, v) for n, v in answer.getheaders() if n.lower() not in dropped]

@@ -399,7 +399,7 @@ def test_a_document_written_twice_within_a_second_is_not_taken_for_unchanged(pla
     assert [entry.young for entry in place.listing(unchanged).entries()] == [None]
 
     place.source.bucket.put("a", b"same bytes", content_type="text/html")
-    listed = replace(next(iter(documents(place.source.bucket))), modified=moment)
+    listed = next(iter(documents(place.source.bucket)))._replace(modified=moment)
     source = Interfering(place.source.bucket)
     source.list = lambda prefix="", *, start_after="": iter([listed])  # type: ignore[method-assign]
     third = backup(Source("uploads", source), place.store, "dev_3", place.listing(first), SETTLED)

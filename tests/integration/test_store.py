@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -379,7 +378,7 @@ def test_needed_objects_are_renewed_with_all_they_have_and_only_when_due(store: 
     late = sweep.plan(store.bucket, found, store.now() + timedelta(days=31), ageing=ageing).due
     assert {info.key for info in late} >= {layout.piece_key(kept.pieces()[0].sha256), "documents/uploads/aa/aa1"}
     time.sleep(1.1)
-    gone = replace(late[0], key="objects/gone")
+    gone = late[0]._replace(key="objects/gone")
     assert renewal.renew(store.bucket, [*late, gone]).objects == len(late)
     before = {info.key: info.modified for info in late}
     after = {info.key: info.modified for info in store.bucket.list()}

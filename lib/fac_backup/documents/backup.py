@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain
+from typing import NamedTuple
 
 from fac_backup.documents import versions
 from fac_backup.documents.entry import Entry, bare, handle, object_key, object_name
@@ -80,12 +81,8 @@ class _Tally:
             for name, count in more.items():
                 self.counts[name] = self.counts.get(name, 0) + count
 
-    def __getitem__(self, name: str) -> int:
-        return self.counts.get(name, 0)
 
-
-@dataclass(frozen=True)
-class _Done:
+class _Done(NamedTuple):
     """A document that is in the store, as its line of the listing, and its size."""
 
     line: bytes
@@ -147,9 +144,10 @@ def backup_range(
     tally = work.tally
     figures = Figures(
         listing_uploaded=uploaded,
-        **{name: count for name, count in tally.counts.items() if name not in ("done", "size")},
+        reused=tally.counts.pop("reused", 0) + work.unchanged,
+        **tally.counts,
     )
-    return Result(_part(listing, tally["size"], tally["vanished"]), figures)
+    return Result(_part(listing, work.size, figures.vanished), figures)
 
 
 def _part(listing: Listing, size: int, vanished: int) -> Documents:
@@ -213,6 +211,7 @@ class _Work:
         self.transfer = Transfer(source.bucket, store, ask_sha256=True)
         self.tally = _Tally()
         self.total: int | None = None
+        self.done = self.size = self.unchanged = 0
 
     def lines(self, steps: Iterable[_Step]) -> Iterator[bytes]:
         """The listing's lines, counted."""
@@ -222,8 +221,10 @@ class _Work:
                 yield step.line
 
     def count(self, step: _Done) -> None:
-        self.tally.add(done=1, size=step.size)
-        self.options.progress(self.tally["done"], self.total, self.tally["copied_size"])
+        self.done += 1
+        self.size += step.size
+        self.unchanged += step.unchanged
+        self.options.progress(self.done, self.total, self.tally.counts.get("copied_size", 0))
 
     def steps(
         self, found: Iterable[ObjectInfo], previous: Listing | None, between: KeyRange, restored: Listing | None
@@ -256,7 +257,6 @@ class _Work:
             if entry.etag == etag and entry.size == found.size and entry.modified == modified:
                 stored = self.known.has(entry.object, entry.size, entry.expected_etag)
                 if stored and not entry.young:
-                    self.tally.add(reused=1)
                     return _Done(line, entry.size, unchanged=True)
                 if stored:
                     return Task(lambda: self._confirm(entry, found))

@@ -10,6 +10,7 @@ copies within one bucket only. Rare operations stay with boto3.
 from __future__ import annotations
 
 import random
+import socket
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -154,6 +155,9 @@ class Wire:
             proxies=get_environ_proxies(self._base),
             timeout=timeouts,
             max_pool_connections=self.jobs + 4,
+            # urllib3 sends head and body one after the other; without this the body waits up to 40 ms for the server's
+            # acknowledgement of the head, and botocore leaves out urllib3's own options.
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
         self._client = client
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib import import_module
 
@@ -81,6 +82,8 @@ def cli() -> None:
 
 def main(*, inside_actions: bool = False) -> None:
     """Run the command line. ``inside_actions``: the actions' entry point, whatever ``GITHUB_ACTIONS`` says."""
+    # 700 new objects between two looks for cycles, as is usual, cost 0.05 s at the start alone, and find next to none.
+    gc.set_threshold(50_000)
     arguments = sys.argv[1:]
     try:
         code = cli.main(arguments, "fac-backup", standalone_mode=False, obj={"inside_actions": inside_actions})
@@ -93,6 +96,8 @@ def main(*, inside_actions: bool = False) -> None:
         code = wrong_usage(error, arguments, inside_actions=inside_actions)
     except click.Abort:
         code = 1
+    # Nothing is left to do: else the interpreter looks once more for cycles among all that was imported, 0.1 to 0.2 s.
+    gc.freeze()
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -6,6 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -225,13 +226,15 @@ class Beside:
         scratch.drop(self._database, away)
 
     def close(self) -> None:
-        """Statistics for the planner, then drop the old databases that are no longer kept."""
-        analyze(self._database, self._around.jobs)
+        """Statistics for the planner; drop the old databases that are no longer kept."""
         keep = self._around.matrix.space(self._target.space).keep_previous * 3600
         now = self._around.clock().timestamp()
-        for left in scratch.find(self._database):
-            if left.role == "old" and now - _made_at(left.token) >= keep:
-                scratch.drop(self._database, left.name)
+        with ThreadPoolExecutor(1, thread_name_prefix="analyze") as beside_it:  # DROP DATABASE waits for a checkpoint
+            statistics = beside_it.submit(analyze, self._database, self._around.jobs)
+            for left in scratch.find(self._database):
+                if left.role == "old" and now - _made_at(left.token) >= keep:
+                    scratch.drop(self._database, left.name)
+            statistics.result()
         if keep and self._undo_id:
             note_kept(self._database, self._kept, self._undo_id)
 

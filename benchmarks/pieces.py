@@ -31,6 +31,7 @@ PAGES = (32, 64, 128, 256, 512, 1024)
 class _Packed:
     held: int
     send: Callable[[], Piece]
+    drop: Callable[[], None] = lambda: None
 
 
 class Counted:

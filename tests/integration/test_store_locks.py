@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 
@@ -20,6 +21,7 @@ from fac_backup.plain.errors import LockedError
 from fac_backup.plain.locations import BucketAddress, S3Credentials
 from fac_backup.store.bucket import Bucket
 from fac_backup.store.locks import Holder, Locks, State
+from tests.support.faults import S3Front
 from tests.support.s3 import S3Server
 
 LEASE = 2.0
@@ -54,6 +56,23 @@ def test_shared_leases_coexist_and_exclude_an_exclusive_one(bucket: Bucket) -> N
     with three.acquire("store", "exclusive"), pytest.raises(LockedError, match="locked by purge"):
         one.acquire("store", "shared")
     assert three.holders("store") == ()
+
+
+def test_a_lock_is_given_back_though_the_store_refuses_three_times_on_end(s3: S3Server, bucket: Bucket) -> None:
+    refusals = 0
+
+    def fault(_method: str, _path: str) -> str:
+        nonlocal refusals
+        refusals -= 1
+        return "503" if refusals >= 0 else ""
+
+    with S3Front(s3.port, fault) as front:
+        given = replace(bucket.address.credentials, endpoint=front.endpoint)
+        there = Bucket(replace(bucket.address, credentials=given), role="the backups bucket")
+        lease = locks(there, "backup").acquire("space", "shared")
+        refusals = 3
+        lease.release()
+    assert locks(bucket, "next").holders("space") == ()
 
 
 def test_one_of_sixty_four_contenders_wins_an_exclusive_lock(bucket: Bucket) -> None:

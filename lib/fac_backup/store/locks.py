@@ -90,10 +90,11 @@ class Locks:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         ticks: Callable[[], float] = boot_clock,
     ) -> None:
+        self.bucket = bucket
         # A renewal that hangs must not outlive the lease: fewer attempts and shorter limits than elsewhere.
         limit = max(1.0, lease / 8)
         quick = replace(bucket.tuning, attempts=3, connect_timeout=limit, read_timeout=limit, longest_pause=limit / 4)
-        self.bucket = Bucket(bucket.address, jobs=4, role=bucket.role, tuning=quick)
+        self._quick = Bucket(bucket.address, jobs=4, role=bucket.role, tuning=quick)
         self.owner = one_line(owner, 500)
         self.lease = lease
         self.slack = slack
@@ -119,10 +120,13 @@ class Locks:
         return tuple(holder for holder in state.holders if self._is_expired(holder, now, {}))
 
     def break_lock(self, name: Name, token: str | None = None) -> int:
-        """Remove the holder with ``token``, or all (also where the lock object is damaged); how many were removed."""
+        """Remove the holder with ``token``, or all (also where the lock object is damaged); how many were removed.
+
+        With the patience of all other requests: nothing runs out meanwhile.
+        """
         while True:
             try:
-                state, etag, _ = self._read(name)
+                state, etag, _ = self._read(name, self.bucket)
             except LockedError:
                 if token is not None:
                     raise
@@ -131,7 +135,7 @@ class Locks:
             kept = tuple(holder for holder in state.holders if token is not None and holder.token != token)
             if len(kept) == len(state.holders):
                 return 0
-            if self._swap(name, State(holders=kept), etag) is not None:
+            if self._swap(name, State(holders=kept), etag, self.bucket) is not None:
                 return len(state.holders) - len(kept)
 
     @staticmethod
@@ -139,8 +143,8 @@ class Locks:
         """The lock's object."""
         return f"{layout.LOCKS}{name}.json"
 
-    def _read(self, name: Name) -> tuple[State, str, datetime | None]:
-        data, etag, now = self.bucket.get_dated(self.key(name))
+    def _read(self, name: Name, bucket: Bucket | None = None) -> tuple[State, str, datetime | None]:
+        data, etag, now = (bucket or self._quick).get_dated(self.key(name))
         if data is None:
             return State(), "", now
         try:
@@ -151,12 +155,12 @@ class Locks:
                 next_step="Make sure that nothing runs, then `fac-backup unlock`.",
             ) from None
 
-    def _swap(self, name: Name, state: State, etag: str) -> str | None:
+    def _swap(self, name: Name, state: State, etag: str, bucket: Bucket | None = None) -> str | None:
         """Write ``state`` in the place of what was read; the new ETag, None if somebody else was quicker."""
         data = state.model_dump_json().encode()
         try:
-            key = self.key(name)
-            return self.bucket.replace(key, data, etag) if etag else self.bucket.put_new(key, data)
+            key, bucket = self.key(name), bucket or self._quick
+            return bucket.replace(key, data, etag) if etag else bucket.put_new(key, data)
         except (AlreadyThere, Changed):
             time.sleep(random.uniform(0, min(0.25, self.lease / 20)))  # noqa: S311 - jitter, no secret
             return None

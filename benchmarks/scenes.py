@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -110,6 +111,15 @@ class Stage:
     def empty_database(self, name: str) -> str:
         """A new empty database, without its predecessor."""
         return self.world.postgres.create_database(name)
+
+    def drop_database(self, name: str) -> None:
+        """And its files."""
+        self.world.postgres.execute("postgres", f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def settle(self) -> None:
+        """Let what was written before go to the disk, on nobody's account."""
+        self.world.postgres.execute("postgres", "CHECKPOINT")
+        os.sync()
 
     @property
     def tiny_database(self) -> str:
@@ -253,6 +263,7 @@ class Stage:
             state["source"] = str(data.fingerprint(self.database))
             state["target"] = self.empty_database("target_ours")
             self.ours.adopt(self.stores["ours"], state["target"])
+            ours()  # not measured: from now on it replaces a database of this size, as every day
 
         def checked(url: str, run: Run) -> Run:
             if str(data.fingerprint(url)) != state["source"]:
@@ -260,26 +271,30 @@ class Stage:
             return run
 
         def ours() -> Run:
+            self.settle()
             return checked(state["target"], self.ours.restore(self.stores["ours"], state["target"], state["id"]))
+
+        def into_new(name: str, restore: Callable[[str], Run]) -> Run:
+            """Into an empty database, which goes again: ours drops the one that it replaces too, so that each contender
+            finds the same room on the disk."""
+            url = self.empty_database(name)
+            self.settle()
+            try:
+                return checked(url, restore(url))
+            finally:
+                self.drop_database(name)
 
         def copy() -> Run:
             self.have("rcat", self.rcat)
-            url = self.empty_database("target_copy")
-            return checked(url, self.peers.copy_restore(url, self.stores["rcat"]))
+            return into_new("target_copy", lambda url: self.peers.copy_restore(url, self.stores["rcat"]))
 
         def cat() -> Run:
             self.have("rcat", self.rcat)
-            url = self.empty_database("target_cat")
-            return checked(url, self.peers.cat_restore(url, self.stores["rcat"]))
+            return into_new("target_cat", lambda url: self.peers.cat_restore(url, self.stores["rcat"]))
 
         def dbrestore() -> Run:
             self.have("dbbackup", self.dbbackup)
-            url = self.empty_database("target_dbrestore")
-            return checked(url, self.peers.dbrestore(url, self.stores["dbbackup"]))
-
-        def after() -> None:
-            for name in ("ours", "copy", "cat", "dbrestore"):
-                self.world.postgres.execute("postgres", f"DROP DATABASE IF EXISTS target_{name} WITH (FORCE)")
+            return into_new("target_dbrestore", lambda url: self.peers.dbrestore(url, self.stores["dbbackup"]))
 
         return Scene(
             "restore",
@@ -290,7 +305,7 @@ class Stage:
                 "django-dbbackup dbrestore": dbrestore,
             },
             before=before,
-            after=after,
+            after=lambda: self.drop_database("target_ours"),
         )
 
     def _documents_scenes(self) -> list[Scene]:

@@ -2,7 +2,7 @@
 
 boto3 spends about 2.5 ms of processor time on a request, most of it in its parameter and answer models; with 20,000
 documents that is what a backup waits for. This sends the same request, signed by botocore's own signer through
-botocore's own HTTP session (proxies, certificates, time limits as boto3 has them), in half of that (docs/performance.md).
+botocore's own HTTP session (proxies, certificates, time limits as boto3 has them): half the cost (docs/performance.md).
 obstore is faster still for what it can do, but normalizes keys (``a//b``, a leading slash, ``..``), refuses some, and
 copies within one bucket only. Rare operations stay with boto3.
 """

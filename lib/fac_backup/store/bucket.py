@@ -212,7 +212,7 @@ class Bucket:
         except NotFoundError:
             raise Changed(f"An object in {self.role} is gone") from None
 
-    def _conditional(self, key: str, data: bytes, condition: Mapping[str, str]) -> str:
+    def _conditional(self, key: str, data: bytes, condition: Mapping[str, str], *, over_empty: bool = True) -> str:
         reply = self.wire.request("PUT", self.full(key), "write an object", headers=condition, body=data, accept=(412,))
         if reply.status != 412:
             return reply.headers.get("etag", "")
@@ -221,10 +221,10 @@ class Bucket:
                 found, etag = self.get_with_etag(key)
                 if found == data:
                     return etag
-                if not found and data:
+                if not found and data and over_empty:
                     # Some servers (SeaweedFS) keep an empty object of a PUT that broke off between its head and its
                     # body. Whoever left it, one of those who now write over it wins.
-                    return self._conditional(key, data, {"If-Match": etag})
+                    return self._conditional(key, data, {"If-Match": etag}, over_empty=False)
         raise Changed(f"An object in {self.role} is not the expected one any more")
 
     def delete(self, key: str) -> None:

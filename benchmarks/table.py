@@ -101,10 +101,13 @@ def _as_json(
 
 
 def merged(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """``new`` rows in the place of the ``old`` ones of the same measure and peer; for runs of some measures only."""
+    """``new`` rows in the place of the ``old`` ones of the same measure and peer; for runs of some measures only. The
+    peak is that of all of them."""
     fresh = {(row["measure"], row["peer"]): row for row in new}
     known = [fresh.pop((row["measure"], row["peer"]), row) for row in old]
-    return known + list(fresh.values())
+    rows = known + list(fresh.values())
+    peak = max((row["peak_rss_mb"] for row in rows if row["measure"] != PEAK), default=None)
+    return [row if row["measure"] != PEAK else {**row, "ratio": peak, "peak_rss_mb": peak} for row in rows]
 
 
 def verdict(row: Mapping[str, Any]) -> str:

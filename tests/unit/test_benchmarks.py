@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import pytest
 from benchmarks import measure, table
@@ -43,9 +44,12 @@ def test_rows_have_exactly_the_keys_that_are_promised():
 
 
 def test_a_run_of_some_measures_replaces_only_theirs():
-    old = [{"measure": "a", "peer": "x", "ratio": 1}, {"measure": "b", "peer": "x", "ratio": 1}]
-    new = [{"measure": "b", "peer": "x", "ratio": 2}]
-    assert [row["ratio"] for row in table.merged(old, new)] == [1, 2]
+    def row(measure: str, ratio: float, peak: float) -> dict[str, Any]:
+        return {"measure": measure, "peer": "x", "ratio": ratio, "peak_rss_mb": peak}
+
+    old = [row("a", 1, 160), row("b", 1, 150), row(table.PEAK, 160, 160)]
+    new = [row("b", 2, 100), row(table.PEAK, 100, 100)]
+    assert [one["ratio"] for one in table.merged(old, new)] == [1, 2, 160], "the peak is that of all measures"
 
 
 def test_an_object_that_is_written_again_counts_as_uploaded():

@@ -134,7 +134,7 @@ PATTERN_SENTENCES[r"^[A-Za-z][A-Za-z0-9_+/-]*$"] = "is not a time zone such as A
 class Strict(Plain):
     """A part of the matrix: frozen, no unknown keys, no quiet conversion of types."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Rule(Strict):
@@ -191,7 +191,9 @@ class ByWhen(Strict):
     """Environments of an operation: for unattended runs, and for what a person starts by hand."""
 
     unattended: EnvironmentName = "<target>"
+    """Of runs that nobody starts by hand."""
     manual: EnvironmentName = "<target>-restore"
+    """Of runs that a person starts."""
 
 
 _TEMPLATE_OR_BY_WHEN = {
@@ -211,10 +213,15 @@ class Environments(Strict):
     """GitHub environments, one an operation; ``<target>`` stands for the name of the space that is worked on."""
 
     backup: EnvironmentName = "<target>"
+    """For backup."""
     list: EnvironmentName = "<target>"
+    """For list, and for every dry run."""
     verify: EnvironmentName = "<target>"
+    """For verify."""
     purge: BothWays = ByWhen()
+    """For purge."""
     restore: BothWays = ByWhen()
+    """For restore, named after its target."""
     admin: EnvironmentName = "<target>-restore"
     """For adopt, unlock, hold --release, import and export."""
 
@@ -232,10 +239,13 @@ class CloudFoundry(Strict):
     """Where an application runs on Cloud Foundry. What a space leaves out comes from the top of the matrix."""
 
     api: ApiAddress | None = None
+    """Address of the Cloud Foundry API."""
     organization: InstanceName | None = None
+    """The Cloud Foundry organization."""
     space: InstanceName | None = None
     """The Cloud Foundry space; the matrix's own name of the space if left out."""
     app: InstanceName | None = None
+    """The app that the service instances are bound to."""
     python: Literal["3.11", "3.12", "3.13", "3.14"] | None = None
     """The Python in the app's container; 3.12 if left out."""
     restart: Literal["none", "rolling", "stop"] | None = None
@@ -250,9 +260,11 @@ class Instances(Strict):
     """Names of the Cloud Foundry service instances of a space."""
 
     database: InstanceName | None = None
+    """The PostgreSQL instance."""
     documents: dict[Name, InstanceName] = Field(default_factory=dict)
     """Label to instance."""
     backups: InstanceName | None = None
+    """The S3 instance that its backups are kept in."""
 
 
 class Space(Strict):
@@ -278,7 +290,9 @@ class Space(Strict):
     binding: Literal["existing", "ephemeral"] = "existing"
     """Whether the backups instance is bound all the time, or only for an operation."""
     instances: Annotated[Instances, BeforeValidator(_none_is_empty)] = Instances()
+    """Its service instances on Cloud Foundry."""
     cloud_foundry: Annotated[CloudFoundry, BeforeValidator(_none_is_empty)] = CloudFoundry()
+    """Where it runs on Cloud Foundry, as far as that differs from the top of the matrix."""
     max_object_age_days: Annotated[int, Field(ge=2, le=36500)] | None = None
     """After how many days its backups bucket deletes objects; objects in use are renewed at half of that."""
     engine: Literal["fac-backup", "django-dbbackup"] = "fac-backup"
@@ -297,8 +311,11 @@ class Path(Strict):
     """One way that a restore may go."""
 
     source: Name
+    """The space whose backup is restored."""
     target: Name
+    """The space that is replaced."""
     purpose: Text = ""
+    """What it is for, as people are told."""
     when: Annotated[
         tuple[When, ...],
         BeforeValidator(_one_or_more),
@@ -318,6 +335,7 @@ class Path(Strict):
             }
         ),
     ]
+    """Whether restores go this way by themselves, by hand, or both."""
     undo: Literal["pre-restore", "none"] = "pre-restore"
     """Whether the restore first takes a pre-restore backup of its target."""
     before_swap: SqlFile | None = None
@@ -329,6 +347,7 @@ class Matrix(Strict):
     """Who may do what: spaces, their stores and retention, restore paths, people."""
 
     version: Literal[1]
+    """Version of this file."""
     time_zone: TimeZone = "UTC"
     """Whose dates "N days" counts."""
     repositories: tuple[Repository, ...] = ()
@@ -357,17 +376,23 @@ class Matrix(Strict):
         ]
         | None
     ) = None
+    """Who may do by hand what needs a person."""
     environments: Environments = Environments()
+    """The GitHub environments that operations run in."""
     refs: Refs = Refs()
+    """From which refs a run may work; the default branch always may."""
     deployments: tuple[WorkflowFile, ...] = ()
     """Workflow files whose runs are deployments: they may make pre-deploy backups at any ref."""
     cloud_foundry: CloudFoundry = CloudFoundry()
+    """Where the spaces are on Cloud Foundry, as far as they have it in common."""
     kinds: dict[Name, Rule | None] = Field(default_factory=dict)
     """Kinds besides the four known ones, each with the rule for every space that has none of its own."""
     spaces: Annotated[
         dict[Name, Annotated[Space, BeforeValidator(_none_is_empty)]], Field(min_length=1, max_length=200)
     ]
+    """Name to space."""
     paths: Annotated[tuple[Path, ...], Field(max_length=1000)] = ()
+    """The ways that restores may go; no others are allowed but the undo of a restore."""
 
     @model_validator(mode="after")
     def _references(self) -> Matrix:

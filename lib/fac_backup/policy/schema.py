@@ -5,16 +5,20 @@ Written by ``python -m fac_backup.policy.schema > action-matrix.schema.json``.
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import sys
 from typing import Any
 
+from fac_backup.policy import model
 from fac_backup.policy.model import Matrix
 
 
 def json_schema() -> dict[str, Any]:
     """The schema (draft 2020-12), made from the model."""
     schema: dict[str, Any] = Matrix.model_json_schema(by_alias=True)
+    _describe(schema)
     _close(schema)
     # `staging:` with nothing below it is a space that says nothing about itself.
     spaces = schema["properties"]["spaces"]["patternProperties"]
@@ -25,6 +29,19 @@ def json_schema() -> dict[str, Any]:
         "title": "action-matrix.yml",
         **{key: value for key, value in schema.items() if key != "title"},
     }
+
+
+def _describe(schema: dict[str, Any]) -> None:
+    """Give each key the docstring below its field. Pydantic can, but reads the source at every start of the program."""
+    parts = {**schema["$defs"], Matrix.__name__: schema}
+    for made in ast.parse(inspect.getsource(model)).body:
+        if not isinstance(made, ast.ClassDef) or made.name not in parts:
+            continue
+        for field, text in zip(made.body, made.body[1:], strict=False):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(said))):
+                    key = getattr(model, made.name).model_fields[name].alias or name
+                    parts[made.name]["properties"][key]["description"] = inspect.cleandoc(said)
 
 
 def _close(part: Any) -> None:

@@ -92,6 +92,18 @@ def test_the_schema_on_disk_is_the_one_that_the_model_makes():
     json.dumps(json_schema())
 
 
+def test_an_editor_that_reads_the_schema_has_a_sentence_for_every_key():
+    schema = json_schema()
+    parts = {**schema["$defs"], "(top)": schema}
+    silent = [
+        f"{name}.{key}"
+        for name, part in parts.items()
+        for key, said in part.get("properties", {}).items()
+        if not said.get("description", "").endswith(".")
+    ]
+    assert silent == []
+
+
 def test_the_schema_accepts_both_matrices_and_refuses_a_wrong_key():
     import jsonschema
     import yaml

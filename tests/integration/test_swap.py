@@ -6,6 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -269,3 +270,23 @@ def test_the_old_databases_subscription_is_detached_so_that_it_can_be_dropped(pg
     scratch.drop(database, old)
     assert what(database) == "new"
     pg18.execute("postgres", f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.mark.parametrize("major", [18, 15])
+def test_a_worker_of_autovacuum_does_not_keep_a_database_that_is_to_go(major: int) -> None:
+    slow = {"autovacuum_naptime": "1s", "autovacuum_vacuum_cost_delay": "100ms", "autovacuum_vacuum_cost_limit": "1"}
+    with PostgresServer(major, slow) as server, contextmanager(a_target)(server) as target:
+        new, _ = built(target)
+        execute(
+            target.with_name(new),
+            "CREATE TABLE public.busy AS SELECT g AS id, repeat('x', 200) AS filling FROM generate_series(1, 20000) g",
+            "DELETE FROM public.busy",
+        )
+        everything = Database(server.url("postgres"))
+        workers = f"SELECT pid FROM pg_stat_activity WHERE backend_type = 'autovacuum worker' AND datname = '{new}'"
+        deadline = time.monotonic() + 60
+        while not execute(everything, workers):
+            assert time.monotonic() < deadline, "no worker came"
+            time.sleep(0.05)
+        scratch.drop(target, new)
+        assert scratch.find(target) == ()

@@ -60,7 +60,19 @@ class PostgresServer:
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     def start(self) -> PostgresServer:
-        """Make a cluster in a temporary folder and start it; ready when this returns (at most 30 seconds)."""
+        """Make a cluster in a temporary folder and start it; ready when this returns (at most 30 seconds).
+
+        Somebody else may take a free port in the moment before the server does: then again, with another.
+        """
+        given = self.port
+        for _ in range(2):
+            try:
+                return self._start()
+            except RuntimeError:
+                self.port = given
+        return self._start()
+
+    def _start(self) -> PostgresServer:
         self.directory = Path(tempfile.mkdtemp(prefix=f"fac-pg{self.major}-", dir="/tmp"))
         self.port = self.port or free_port()
         user = _user()

@@ -44,7 +44,19 @@ class S3Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> S3Server:
-        """Start and wait until it answers a signed request and can store an object (at most 60 seconds)."""
+        """Start and wait until it answers a signed request and can store an object (at most 60 seconds).
+
+        Somebody else may take a free port in the moment before the server does: then again, with other ports.
+        """
+        given = self.port
+        for _ in range(2):
+            try:
+                return self._start()
+            except RuntimeError:
+                self.port = given
+        return self._start()
+
+    def _start(self) -> S3Server:
         self.directory = Path(tempfile.mkdtemp(prefix="fac-s3-", dir="/tmp"))
         self.port = self.port or free_port()
         ports = {name: free_port() for name in ("master", "volume", "filer")}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from fac_backup.database import running
 from fac_backup.database.connection import Database
 from fac_backup.operations.surroundings import Surroundings
-from fac_backup.plain.errors import ActNowError, FacBackupError, RefusedError, UsageError
+from fac_backup.plain.errors import ActNowError, FacBackupError, RefusedError, Stopped, UsageError
 from fac_backup.plain.manifest import Manifest
 from fac_backup.policy.matrix import Path as RestorePath
 from fac_backup.report.views import Fact
@@ -96,13 +96,18 @@ class OwnSql:
         try:
             running.sql(database, database.name, self.after.text, f"{self.after.name} failed")
         except FacBackupError as error:
-            return ActNowError(
-                f"{space} was restored, but what runs after a restore did not: {error.what}",
-                state="Database and documents are as in the backup. Nothing of that SQL has happened: it is one "
-                "transaction.",
-                next_step=f"Correct {self.after.name} and run it by hand in the database.",
-            )
+            return self._not_after(space, error.what, "Nothing of that SQL has happened", "Correct")
+        except Stopped as stopped:
+            return self._not_after(space, stopped.told.what, "All of that SQL has happened, or nothing", "Look into")
         return None
+
+    def _not_after(self, space: str, reason: str, happened: str, do: str) -> ActNowError:
+        name = self.after.name if self.after is not None else ""
+        return ActNowError(
+            f"{space} was restored, but what runs after a restore did not: {reason}",
+            state=f"Database and documents are as in the backup. {happened}: it is one transaction.",
+            next_step=f"{do} {name} and run it by hand in the database.",
+        )
 
 
 def of(request: RestoreRequest, manifest: Manifest, around: Surroundings) -> OwnSql:

@@ -15,7 +15,8 @@ The steps, in order, and the state that a failure leaves at each:
 
 In place (no room, or no right to create databases) step 6 only reads every piece, and step 8 is: wipe, fill, verify;
 a failure fills it again from the pre-restore backup. Where something cannot be put back the exit code is 7. A killed
-restore leaves its journal: ``--resume`` goes on from there, and so does the next restore into the target.
+restore leaves its journal: ``--resume`` goes on from there, and so does the next restore of the same backup. Any other
+begins anew. Each takes a pre-restore backup of what is there when it begins, unless that is a database that was wiped.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ from fac_backup.plain.errors import (
     LockedError,
     NoSuchBackupError,
     RefusedError,
+    Stopped,
     UsageError,
     told,
 )
@@ -71,7 +73,10 @@ UNTOUCHED = frozenset({"begun", "building"})
 
 HALF_REPLACED = frozenset({"swapping", "swapped", "wiping", "filled"})
 """Steps of the journal from which on the target may be neither what it was nor the backup. Before them the old database
-serves, and people may have gone on with it: then a restore begins anew, with a pre-restore backup of its own."""
+serves, and people may have gone on with it."""
+
+DOCUMENTS_TOO = frozenset({"swapped", "filled"})
+"""Those at which documents may have been overwritten or deleted as well."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +177,11 @@ class _Work:
         self.facts: dict[str, Any] = {}
         self.not_after: ActNowError | None = None
         """That the restore is done, and the SQL after it failed."""
+        self._stopped = False
+        self.meanwhile = ""
+        """The pre-restore backup of what was there when a killed restore was gone on with."""
+        self._superseded: JournalEntry | None = None
+        """A killed restore that has half replaced the target, and that this one does not go on with."""
         self._leases = (lease, ours)
         self._journal: tuple[JournalEntry, str] | None = None
         self._documents = restore_documents.Documents(chosen, target, around, self._alive)
@@ -180,36 +190,77 @@ class _Work:
     # 5 ------------------------------------------------------------------------------------------------------------
 
     def begin(self, unfinished: JournalEntry | None, *, with_undo: bool) -> None:
-        """Take the pre-restore backup, or find the one that the unfinished restore took; write the journal."""
-        known = str(unfinished.data.get("undo_id") or "") if unfinished and unfinished.step in HALF_REPLACED else ""
-        if known:
-            # The target is half replaced: its state before is what the first run saved, not what is there now.
-            self.undo = self.target.store.catalog.read(BackupId.parse(known))
-            self._documents.half_replaced()
-        elif with_undo:
-            self._take_away(unfinished)
-            note = f"before the restore of {self.chosen.manifest.id}"
-            wanted = backup.BackupRequest(self.target.space, "pre-restore", note)
-            self.undo = backup.take(
-                self.target, self.around, wanted, self._leases[0], began=time.monotonic(), listed=self.listed
-            )
-            log.info("The state before is kept as %s", self.undo.id)
-        data: dict[str, Any] = {
+        """Keep what is there in a pre-restore backup, find the one of a killed restore that is gone on with; write the
+        journal."""
+        before = [restore_database.as_reached(self.target.database, entry) for entry in self._journals()]
+        left = before[-1] if before and unfinished is not None else None
+        goes_on = left is not None and self._goes_on(left)
+        wiped = left is not None and restore_database.is_wiped(left)
+        data: dict[str, Any] = {}
+        if goes_on and left is not None:
+            # Its undo is the state before it, and so is what is put back if this one fails.
+            self._documents.half_replaced(replaced=left.step in DOCUMENTS_TOO)
+            data = left.data
+        elif not goes_on:
+            self._superseded = next((entry for entry in reversed(before) if entry.step in HALF_REPLACED), None)
+            self._take_away(left)
+        if with_undo and not wiped:
+            taken = self._keep_what_is_there(goes_on=goes_on)
+            if goes_on:
+                self.meanwhile = taken.id
+            else:
+                self.undo = taken
+        data = {
+            **data,
             "source": self.chosen.manifest.space,
             "backup_id": self.chosen.manifest.id,
             "undo_id": self.undo.id if self.undo else "",
             "mode": self.plan.mode,
             own_sql.KEY: self.own.before.digest,
         }
-        before = [entry for entry, _ in self.target.store.journal.unfinished()]
-        for entry in before:
-            data = {**entry.data, **data}
         data.update(self._database.remembers(data))
-        step = unfinished.step if known and unfinished else "begun"
+        step = left.step if goes_on and left is not None else "begun"
         self._journal = self.target.store.journal.begin("restore", owner=self.around.who, step=step, data=data)
         for entry in before:  # only now: a kill in between must not make a half replaced target look like a whole one
             self.target.store.journal.finish(entry)
         self._audit("begun")
+
+    def _journals(self) -> list[JournalEntry]:
+        return [entry for entry, _ in self.target.store.journal.unfinished()]
+
+    def _goes_on(self, left: JournalEntry) -> bool:
+        """Whether this restore finishes a killed one, whose undo it finds: one of the same backup, with the same SQL
+        before the swap, whose database is there; or whatever has wiped the database."""
+        if left.step not in HALF_REPLACED:
+            return False
+        wiped = restore_database.is_wiped(left)
+        same = (left.data.get("backup_id"), left.data.get(own_sql.KEY) or "") == (
+            self.chosen.manifest.id, self.own.before.digest,
+        )  # fmt: skip
+        if not wiped and not same:
+            return False
+        known = str(left.data.get("undo_id") or "")
+        try:
+            undo = self.target.store.catalog.read(BackupId.parse(known)) if known else None
+        except FacBackupError as error:
+            log.warning("The pre-restore backup of the killed restore is not to be had: %s", error.what)
+            if not wiped:
+                return False
+            undo = None
+        if not self._database.takes_up(left.data) and not wiped:
+            return False
+        self.undo = undo
+        return True
+
+    def _keep_what_is_there(self, *, goes_on: bool) -> Manifest:
+        of = self.chosen.manifest.id
+        note = f"before the unfinished restore of {of} was gone on with" if goes_on else f"before the restore of {of}"
+        wanted = backup.BackupRequest(self.target.space, "pre-restore", note)
+        taken = backup.take(
+            self.target, self.around, wanted, self._leases[0], began=time.monotonic(), listed=self.listed
+        )
+        log.info("%s is kept as %s", "What is there now" if goes_on else "The state before", taken.id)
+        return taken
 
     def _take_away(self, unfinished: JournalEntry | None) -> None:
         """The documents that a killed restore of this backup had added would come back with the undo."""
@@ -224,7 +275,7 @@ class _Work:
         """From the first change to the last. What fails is put back, if it can be."""
         try:
             self._alive()
-            self._database.build(self.own.before, self._step)
+            self._database.build(self.own.before, self.undo, self._step)
             self._note("adding")
             self._documents.add()
             self._database.replace(self._step)
@@ -233,23 +284,51 @@ class _Work:
             self._failed(error)
             raise
         self.facts = {**self._database.facts(), **self._documents.facts()}
+        self.facts["warnings"] = [*self.facts.get("warnings", ()), *self._told_of_the_killed()]
         self.not_after = self.own.run_after(self.target.database, self.target.space)
         self._close()
 
+    def _told_of_the_killed(self) -> list[str]:
+        """What is kept of the states before, where a restore was killed before this one."""
+        told = []
+        if self.meanwhile:
+            told.append(
+                "This finished a restore that was killed: the undo is the state before that one. What was there when "
+                f"this run began is kept as {self.meanwhile}."
+            )
+        if self._superseded is not None:
+            earlier = str(self._superseded.data.get("undo_id") or "")
+            told.append(
+                f"A restore of {self._superseded.data.get('backup_id')} was killed before this one, and was not gone on"
+                " with." + (f" What was there before it is kept as {earlier}." if earlier else "")
+            )
+        return told
+
     def _close(self) -> None:
-        """The target is the backup now: what remains must not make a success look like a failure."""
+        """The target is the backup now: what remains must not make a success look like a failure, nor may a signal.
+
+        The journal goes first: should we be killed while the long ones run, the next restore has nothing to go on with.
+        """
         how = "done" if self.not_after is None else "done, after_restore failed"
-        for words, last in (
-            ("remove the replaced database", self._database.close),
-            ("renew the markers", lambda: markers.renew(self.target)),
-            ("write the audit", lambda: self._audit(how)),
-            ("forget the journal", self._forget),
-        ):
+        self._last("write the audit", lambda: self._audit(how))
+        self._last("forget the journal", self._forget)
+        self._last("renew the markers", lambda: markers.renew(self.target))
+        self._last("remove the replaced database and gather statistics", self._database.close, long=True)
+
+    def _last(self, words: str, action: Callable[[], None], *, long: bool = False) -> None:
+        """One of the last steps. What it fails with, a signal too, becomes a warning; after a signal no ``long`` one is
+        begun."""
+        reason = "it was interrupted"
+        if not (long and self._stopped):
             try:
-                last()
+                action()
+                return
+            except Stopped:
+                self._stopped = True
             except FacBackupError as error:
-                log.warning("The restore is done, but it was not possible to %s: %s", words, error.what)
-                self.facts.setdefault("warnings", []).append(f"It was not possible to {words}: {error.what}")
+                reason = error.what
+        log.warning("The restore is done, but it was not possible to %s: %s", words, reason)
+        self.facts["warnings"].append(f"It was not possible to {words}: {reason}")
 
     # when something fails ------------------------------------------------------------------------------------------
 
@@ -280,13 +359,26 @@ class _Work:
                 self._audit("failed, not put back")
             raise self._act_now(known, reason) from None
         if known is not None:
-            known.state = "The target was put back: it is as before."
+            known.state = " ".join(("The target was put back: it is as before.", *self._left_by_the_killed()))
             known.data.update(self._data())
 
+    def _left_by_the_killed(self) -> list[str]:
+        """What "as before" means where a restore was killed before this one."""
+        if self.meanwhile:
+            return [f"That is: before the restore that was killed; what was there since is kept as {self.meanwhile}."]
+        if self._superseded is not None:
+            return ["That is: as the restore that was killed has left it, which can still be gone on with (--resume)."]
+        return []
+
     def _put_back(self) -> None:
+        if self.undo is None and self._documents.replaced:
+            raise FailedError("documents were replaced, and no pre-restore backup was taken")
         if not self._database.put_back(self.undo):
-            raise FailedError("the database holds the backup already")
+            raise FailedError("there is no pre-restore backup of its database")
         self._documents.put_back(self.undo)
+        if self._superseded is not None:
+            left = self._superseded
+            self.target.store.journal.begin("restore", owner=left.owner, step=left.step, data=left.data)
         self._forget()
         with suppress(FacBackupError):
             self._audit("failed, put back")
@@ -294,12 +386,12 @@ class _Work:
     def _act_now(self, first: FacBackupError | None, second: FacBackupError) -> ActNowError:
         what = first.what if first is not None else "an unexpected error"
         again = " with the same SQL or command before the swap" if self.own.by_hand else ""
+        undo = f"or undo it with the id {self.undo.id}; " if self.undo else ""
         act = ActNowError(
             f"The restore into {self.target.space} failed half-way ({what}) and could not be put back ({second.what})",
             state=self._database.state(),
             next_step=f"Finish it: `fac-backup restore --target {self.target.space} --resume --confirm "
-            f"{self.target.space}`{again}; or undo it with the id {self.undo.id if self.undo else '(none was taken)'}; "
-            "docs/operations.md, `exit code 7`.",
+            f"{self.target.space}`{again}; {undo}docs/operations.md, `exit code 7`.",
         )
         act.data.update(self._data())
         return act
@@ -444,7 +536,11 @@ def locked(target: Opened, around: Surroundings) -> Iterator[tuple[Lease, Lease]
 def _pinned(chosen: Chosen, target: Opened, around: Surroundings) -> Iterator[None]:
     """Keep the backup from a purge of its store while we need it: a pin, and no lock, in a store that is not ours."""
     store: Store | None = chosen.store
-    if store is None or store.bucket.address == target.store.bucket.address:
+    if store is None:
+        yield
+        return
+    if store.bucket.address == target.store.bucket.address:
+        store.catalog.read(chosen.manifest.backup_id)  # a purge may have removed it while we waited for our locks
         yield
         return
     with store.pins.pinned(chosen.manifest.backup_id, by=around.who):

@@ -17,17 +17,17 @@ from fac_backup.database.connection import Database, failure, version_text
 from fac_backup.database.kept import note as note_kept
 from fac_backup.database.load import LoadOptions, LoadReport, load, opened_head, require_valid_constraints
 from fac_backup.operations.opening import Opened
-from fac_backup.operations.own_sql import KEY as BEFORE_SWAP
 from fac_backup.operations.own_sql import BeforeSwap
 from fac_backup.operations.result import Result
 from fac_backup.operations.shown import loading
 from fac_backup.operations.surroundings import Surroundings
-from fac_backup.plain.errors import FacBackupError
+from fac_backup.plain.errors import FacBackupError, FailedError
 from fac_backup.plain.manifest import Database as DatabasePart
 from fac_backup.plain.manifest import Manifest
 from fac_backup.plain.protocols import PieceSource
 from fac_backup.plain.text import duration, plural, size
 from fac_backup.report.views import CheckRow, Fact, Outcome
+from fac_backup.store.records import JournalEntry
 
 if TYPE_CHECKING:
     from fac_backup.operations.restore import RestoreRequest
@@ -42,11 +42,15 @@ Step = Callable[..., None]
 class Replacement(Protocol):
     """How the old database gives way to the new one."""
 
-    def remembers(self, journal: dict[str, Any]) -> dict[str, Any]:
-        """What the journal must keep, given what it kept before (of a killed restore); may take that up."""
+    def takes_up(self, journal: dict[str, Any]) -> bool:
+        """Go on with what a killed restore of this very backup has made of the database; False if that is not there."""
         ...
 
-    def build(self, before: BeforeSwap, step: Step) -> None:
+    def remembers(self, journal: dict[str, Any]) -> dict[str, Any]:
+        """What the journal must keep besides what it holds."""
+        ...
+
+    def build(self, before: BeforeSwap, undo: Manifest | None, step: Step) -> None:
         """Make everything ready that can be made ready while the old database serves."""
         ...
 
@@ -74,6 +78,19 @@ class Replacement(Protocol):
 def choose(mode: Mode, chosen: Chosen, target: Opened, around: Surroundings) -> Replacement:
     """The replacement for a mode of the plan."""
     return Beside(chosen, target, around) if mode == "beside" else InPlace(chosen, target, around)
+
+
+def is_wiped(left: JournalEntry) -> bool:
+    """Whether a killed restore has left a database that is not whole: it was wiped, and is not filled yet."""
+    return left.step == "wiping"
+
+
+def as_reached(database: Database, left: JournalEntry) -> JournalEntry:
+    """The journal of a killed restore with the step that it came to: one that was about to swap may not have."""
+    if left.step != "swapping":
+        return left
+    new, kept = str(left.data.get("new") or ""), str(left.data.get("kept") or "")
+    return left if swap.state(database, new, kept) == "after" else left.model_copy(update={"step": "adding"})
 
 
 def may_create(target: Opened) -> bool:
@@ -159,24 +176,36 @@ class Beside:
         self._seconds = 0.0
         self._undo_id = ""
 
-    def remembers(self, journal: dict[str, Any]) -> dict[str, Any]:
-        """The two names. A swap that a killed restore of this very backup has done, with the same SQL before it, is
-        taken up; one that another has done is taken back, so that what is put back after a failure is the old state."""
-        self._undo_id = str(journal.get("undo_id") or "")
+    def takes_up(self, journal: dict[str, Any]) -> bool:
+        """If the swap was done: the old database is kept under its name, and the one that serves says that it is this
+        backup. The journal is not signed, and is believed no further than that."""
         new, kept = str(journal.get("new") or ""), str(journal.get("kept") or "")
-        if new and kept and swap.state(self._database, new, kept) == "after":
-            built_with = str(journal.get("before_swap_in_new") or "")
-            if (journal.get("in_new"), built_with) == (self._chosen.manifest.id, journal[BEFORE_SWAP]):
-                self._new, self._kept, self._swapped = new, kept, True
-            else:
-                self._swap_back(kept)
-        return {
-            "new": self._new, "kept": self._kept, "in_new": self._chosen.manifest.id,
-            "before_swap_in_new": journal[BEFORE_SWAP],
-        }  # fmt: skip
+        if not new or not kept or swap.state(self._database, new, kept) != "after":
+            return False
+        if not any(one.name == kept and one.role == "old" and one.marked for one in scratch.find(self._database)):
+            return False
+        if not self._serves():
+            return False
+        self._new, self._kept, self._swapped = new, kept, True
+        return True
 
-    def build(self, before: BeforeSwap, step: Step) -> None:
+    def remembers(self, journal: dict[str, Any]) -> dict[str, Any]:
+        """The two names."""
+        self._undo_id = str(journal.get("undo_id") or "")
+        return {"new": self._new, "kept": self._kept}
+
+    def _serves(self) -> bool:
+        """Whether the database that serves says that it is what this restore has built."""
+        session = self._database.connect()
+        try:
+            found = marker.read(session)
+        finally:
+            session.close()
+        return found is not None and found.restored == self._chosen.manifest.id
+
+    def build(self, before: BeforeSwap, undo: Manifest | None, step: Step) -> None:
         """Create, load, verify, mark, carry over settings and grants, run the SQL that the caller wants run."""
+        del undo
         if self._swapped:
             return
         for left in scratch.find(self._database):
@@ -189,7 +218,7 @@ class Beside:
         with loading(self._chosen.pieces, self._around, self._chosen.manifest, "Database") as pieces:
             self._report = load(self._database, self._new, part, pieces, _options(self._around, self._again))
         self._notes += _lost(self._report)
-        _mark(self._database, self._new, self._target, self._chosen)
+        mark(self._database, self._new, self._target, self._chosen)
         self._notes += [f"not carried over: {what}" for what in swap.carry_over(self._database, self._new)]
         _run_before(before, self._database, self._new, part)
 
@@ -199,14 +228,19 @@ class Beside:
         swap.create_beside(self._database, self._new, part, leftover_unless_locked=True)
 
     def replace(self, step: Step) -> None:
-        """Swap."""
+        """Swap, and look that what serves now is what was built."""
         if self._swapped:
             return
         step("swapping")
         done = swap.swap(self._database, self._new, self._kept)
         self._swapped = True
         self._seconds = done.seconds
-        step("swapped")
+        self._verify()
+        step("swapped", {"wiping": False})
+
+    def _verify(self) -> None:
+        if not self._serves():
+            raise FailedError("After the swap the database that serves is not the one that was built")
 
     def put_back(self, undo: Manifest | None) -> bool:
         """Before the swap: drop the new one. After it: swap the old one back in."""
@@ -267,18 +301,29 @@ class InPlace:
         self._report: LoadReport | None = None
         self._notes: list[str] = []
 
-    def remembers(self, journal: dict[str, Any]) -> dict[str, Any]:
-        """Nothing: an in-place restore is done again from its beginning."""
+    def takes_up(self, journal: dict[str, Any]) -> bool:
+        """If it has wiped: the restore is done again from its beginning, and what is put back is what it has wiped."""
         self._touched = journal.get("wiping") is True
+        return self._touched
+
+    def remembers(self, journal: dict[str, Any]) -> dict[str, Any]:
+        """Whether the database was wiped."""
+        del journal
         return {"wiping": self._touched}
 
-    def build(self, before: BeforeSwap, step: Step) -> None:
-        """Every piece is read and verified once before the wipe, because there is no way back but the undo."""
+    def build(self, before: BeforeSwap, undo: Manifest | None, step: Step) -> None:
+        """Every piece is read and verified once before the wipe, because there is no way back but the undo; and every
+        piece of the undo, unless it is too late for that."""
         del step
         self._before = before
-        with loading(self._chosen.pieces, self._around, self._chosen.manifest, "Checking the database") as pieces:
-            for piece in self._chosen.manifest.pieces():
+        manifest = self._chosen.manifest
+        with loading(self._chosen.pieces, self._around, manifest, "Checking the database") as pieces:
+            for piece in manifest.pieces():
                 pieces.read(piece)
+        if undo is not None and not self._touched:
+            with loading(self._target.store.pieces, self._around, undo, "Checking the way back") as pieces:
+                for piece in undo.pieces():
+                    pieces.read(piece)
 
     def replace(self, step: Step) -> None:
         """Wipe, fill, verify."""
@@ -288,7 +333,7 @@ class InPlace:
         with _others_kept_out(self._database):
             inplace.wipe(self._database)
             self._report = self._fill(self._chosen.manifest, self._chosen.pieces)
-            _mark(self._database, self._database.name, self._target, self._chosen)
+            mark(self._database, self._database.name, self._target, self._chosen)
             _run_before(self._before, self._database, self._database.name, self._chosen.manifest.database)
         self._filled = True
         self._notes += _lost(self._report)
@@ -412,7 +457,7 @@ def _options(around: Surroundings, again: Callable[[], None] | None = None) -> L
     return LoadOptions(jobs=around.jobs, inside_actions=around.inside_actions, again=again)
 
 
-def _mark(database: Database, name: str, target: Opened, chosen: Chosen) -> None:
+def mark(database: Database, name: str, target: Opened, chosen: Chosen) -> None:
     """The new database bears the target's marker, made anew: markers are never restored."""
     session = database.connect()
     try:

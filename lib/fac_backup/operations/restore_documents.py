@@ -37,12 +37,13 @@ class Documents:
         self._added: dict[str, document_restore.Added] = {}
         self._plans: dict[str, document_restore.Plan] = {}
         self._touched = False
-        self._replaced = False
+        self.replaced = False
         """Whether documents may have been overwritten or deleted."""
 
-    def half_replaced(self) -> None:
-        """A restore that was killed has begun with what ``finish`` does."""
-        self._touched = self._replaced = True
+    def half_replaced(self, *, replaced: bool) -> None:
+        """A restore that was killed has added documents, and, with ``replaced``, begun with what ``finish`` does."""
+        self._touched = True
+        self.replaced = replaced
 
     def add(self) -> None:
         """Give the target what it lacks. The application sees more documents, and none that changed."""
@@ -54,7 +55,7 @@ class Documents:
 
     def finish(self) -> None:
         """Overwrite what differs, delete what is too much, and look that nothing differs any more."""
-        self._replaced = True
+        self.replaced = True
         for source in self._target.sources:
             with self._around.progress().task(f"Documents of {source.label}", None, "documents") as task:
                 work = self._work(self._chosen.manifest, self._chosen.stored, source, task)
@@ -71,7 +72,7 @@ class Documents:
         for source in self._target.sources:
             with self._around.progress().task(f"Putting back documents of {source.label}", None, "documents") as task:
                 work = self._work(undo, self._target.bucket, source, task)
-                put = put_back.put_back if self._replaced else put_back.take_away
+                put = put_back.put_back if self.replaced else put_back.take_away
                 put(work, self._given(source), self._added.get(source.label))
 
     def take_away(self, undo: Manifest) -> None:

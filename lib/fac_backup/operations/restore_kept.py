@@ -47,21 +47,26 @@ class KeptBack(Beside):
 
     def remembers(self, journal: dict[str, Any]) -> dict[str, Any]:
         """The two names; the first is the kept database's, where it can be swapped back."""
-        told = super().remembers(journal)
         if not self._swapped:
             self._found = kept.find(self._database, self._target.space, self._chosen.manifest.id)
             if self._found.name:
-                self._new = told["new"] = self._found.name
+                self._new = self._found.name
             else:
                 log.info("The backup is loaded: %s", self._found.reason)
-        return told
+        return super().remembers(journal)
 
-    def build(self, before: BeforeSwap, step: Step) -> None:
+    def build(self, before: BeforeSwap, undo: Manifest | None, step: Step) -> None:
         """Nothing, where the kept database is swapped back: it has been built once."""
         if self._back:
             step("building")
         else:
-            super().build(before, step)
+            super().build(before, undo, step)
+
+    def _verify(self) -> None:
+        """The kept database says now that it is this backup, for whoever must go on with a killed undo."""
+        if self._back:
+            restore_database.mark(self._database, self._database.name, self._target, self._chosen)
+        super()._verify()
 
     def put_back(self, undo: Manifest | None) -> bool:
         """Swap once more, so that both databases have their names again; nothing is dropped."""

@@ -6,11 +6,12 @@ import secrets
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psycopg2
 import pytest
 
-from fac_backup.database import inplace, marker, sessions
+from fac_backup.database import closed, inplace, marker, sessions
 from fac_backup.database.connection import Database
 from fac_backup.database.dump import DumpOptions, dump
 from fac_backup.database.load import LoadOptions, load
@@ -18,7 +19,10 @@ from fac_backup.plain.errors import FailedError
 from tests.support.equality import normalized
 from tests.support.pieces import MemoryPieces
 from tests.support.postgres import PostgresServer
+from tests.support.s3 import S3Server
+from tests.support.space import Space
 from tests.support.zoo import zoo
+from tests.torture.busy import Application
 
 NOW = datetime(2026, 11, 22, 20, 16, tzinfo=UTC)
 
@@ -146,3 +150,39 @@ def test_an_application_is_kept_out_while_our_own_sessions_stay(pg18: PostgresSe
     ours.close()
     application.close()
     pg18.execute("postgres", f"DROP DATABASE {unique} WITH (FORCE)")
+
+
+def test_an_application_that_comes_writes_and_goes_all_the_time_writes_nothing_into_a_restore(
+    pg18: PostgresServer, s3: S3Server, tmp_path: Path, unique: str
+) -> None:
+    space = Space(pg18, s3, tmp_path, unique, createdb=False).fill(20_000, 3)
+    space.sql("CREATE TABLE busy (id bigserial PRIMARY KEY, note text)", "INSERT INTO busy (note) VALUES ('there')")
+    backup_id = space.backup()
+    with Application(space.url, seed=1) as application:
+        time.sleep(0.5)
+        for _ in range(2):
+            done = space.restore(backup_id)
+            assert done.code == 0, done.err
+        time.sleep(0.5)
+    assert application.written > 0
+    assert space.restore(backup_id).code == 0
+    assert space.value("SELECT string_agg(note, ',') FROM busy") == "there"
+    assert space.value("SHOW default_transaction_read_only") == "off"
+    assert space.value("SELECT count(*) FROM pg_db_role_setting WHERE setconfig::text LIKE '%read_only%'") == 0
+    space.close()
+
+
+def test_what_a_database_says_itself_of_read_only_transactions_is_kept(pg18: PostgresServer, unique: str) -> None:
+    database = Database(pg18.create_database(unique))
+    assert closed.own_value(database) == ""
+    execute(database, f'ALTER DATABASE "{unique}" SET default_transaction_read_only TO off')
+    own = closed.own_value(database)
+    closed.close(database)
+    application = Database(database.url.partition("?")[0])
+    with pytest.raises(FailedError, match="read-only"):
+        inplace.wipe(application)
+    inplace.wipe(database)
+    closed.reopen(database, own)
+    inplace.wipe(application)
+    assert closed.own_value(application) == "off"
+    pg18.execute("postgres", f'DROP DATABASE "{unique}" WITH (FORCE)')

@@ -17,6 +17,7 @@ from tests.torture.table import BEGIN, END, Row, write_page
 
 SHORT = {
     "busy application": 1,
+    "busy application, in place": 1,
     "kill backup": 1,
     "kill restore beside": 1,
     "kill restore in place": 1,

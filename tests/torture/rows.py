@@ -34,6 +34,7 @@ class Kind:
 
 ROWS = {
     "busy application": Kind(20, busy.run, share=0, alone=True),
+    "busy application, in place": Kind(20, busy.run, createdb=False, share=0, alone=True),
     "kill backup": Kind(200, kills.run),
     "kill restore beside": Kind(200, kills.run),
     "kill restore in place": Kind(200, kills.run, createdb=False),

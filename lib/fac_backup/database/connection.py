@@ -141,6 +141,13 @@ class Database:
         rest = urlencode(given, quote_via=quote)
         return f"postgresql://{login}{where}/{name}" + (f"?{rest}" if rest else "")
 
+    def write_anyway(self) -> None:
+        """Sessions from now on, and those of child programs, may write where others only read (``database.closed``)."""
+        option = "-c default_transaction_read_only=off"
+        given = self._parameters.get("options", "")
+        if option not in given:
+            self._parameters["options"] = f"{given} {option}".strip()
+
     def with_name(self, name: str, *, called: str | None = None) -> Database:
         """Another database on the same server, with the same credentials."""
         other = object.__new__(Database)

@@ -3,7 +3,7 @@
 
 What stays: the marker's schema, what belongs to the system, and extensions that an administrator made (with what is
 in them), because this role could not bring them back. The schema ``public`` stays too, with the rights that it was
-born with. While this goes on the application must be kept out (:class:`~fac_backup.database.sessions.KeptOut`).
+born with. While this goes on others must not write (``database.closed``).
 """
 
 from __future__ import annotations

@@ -106,20 +106,35 @@ class KeptOut:
         self._names = names
         self._ours = ours
         self._every = every
-        self._session = elsewhere(database) if ours else database.connect(autocommit=True)
+        self._database = database
+        self._session = self._connect()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._work, name="keep out", daemon=True)
         self.refused = 0
         """Sessions that we were not allowed to end, when we last tried."""
+
+    def _connect(self) -> Connection:
+        return elsewhere(self._database) if self._ours else self._database.connect(autocommit=True)
 
     def _work(self) -> None:
         while not self._done.is_set():
             try:
                 self.refused = end_sessions(self._session, self._names, ours=self._ours)
             except psycopg2.Error:
-                log.warning("The session that keeps others out was lost")
-                return
+                self._connect_again()
             self._done.wait(self._every)
+
+    def _connect_again(self) -> None:
+        """Whoever waits for the others to be out must not wait for a session that is gone."""
+        log.warning("The session that keeps others out was lost")
+        with suppress(psycopg2.Error):
+            self._session.close()
+        while not self._done.is_set():
+            try:
+                self._session = self._connect()
+                return
+            except FailedError:
+                self._done.wait(0.5)
 
     def __enter__(self) -> KeptOut:
         self._thread.start()

@@ -119,6 +119,8 @@ def run(
     markers.require(target)
     prepared = prepare(target) if prepare is not None else Prepared()
     unfinished = _unfinished(target, request)
+    if unfinished is not None and restore_database.is_wiped(unfinished):
+        target.database.write_anyway()  # it is closed for all others
     chosen = restore_plan.choose(around, _what(request, unfinished, around), target)
     own = own_sql.of(request, chosen.manifest, around)
     if request.resume:

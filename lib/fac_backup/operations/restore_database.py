@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg2
 
-from fac_backup.database import analyzing, beside, inplace, marker, preflight, scratch, sessions, swap
+from fac_backup.database import analyzing, beside, closed, inplace, marker, preflight, scratch, sessions, swap
 from fac_backup.database.connection import Database, failure, version_text
 from fac_backup.database.kept import note as note_kept
 from fac_backup.database.load import LoadOptions, LoadReport, load, opened_head, require_valid_constraints
@@ -105,6 +106,9 @@ def may_create(target: Opened) -> bool:
     return bool(row and row[0])
 
 
+CONNECTING = 0.3
+"""Seconds that a session may need from reading the settings of its database until others can see it."""
+
 GIB = 1024**3
 """Hosted databases give their storage in these."""
 
@@ -179,6 +183,8 @@ class Beside:
     def takes_up(self, journal: dict[str, Any]) -> bool:
         """If the swap was done: the old database is kept under its name, and the one that serves says that it is this
         backup. The journal is not signed, and is believed no further than that."""
+        if journal.get("wiping") is True:  # in place, by a role that might not create databases then
+            closed.reopen(self._database, str(journal.get("read_only") or ""))
         new, kept = str(journal.get("new") or ""), str(journal.get("kept") or "")
         if not new or not kept or swap.state(self._database, new, kept) != "after":
             return False
@@ -298,18 +304,21 @@ class InPlace:
         self._before = BeforeSwap()
         self._touched = False
         self._filled = False
+        self._read_only = ""
+        """What the database itself said of read-only transactions before we closed it."""
         self._report: LoadReport | None = None
         self._notes: list[str] = []
 
     def takes_up(self, journal: dict[str, Any]) -> bool:
         """If it has wiped: the restore is done again from its beginning, and what is put back is what it has wiped."""
         self._touched = journal.get("wiping") is True
+        self._read_only = str(journal.get("read_only") or "")
         return self._touched
 
     def remembers(self, journal: dict[str, Any]) -> dict[str, Any]:
-        """Whether the database was wiped."""
+        """Whether the database was wiped, and how it is opened again."""
         del journal
-        return {"wiping": self._touched}
+        return {"wiping": self._touched, "read_only": self._read_only}
 
     def build(self, before: BeforeSwap, undo: Manifest | None, step: Step) -> None:
         """Every piece is read and verified once before the wipe, because there is no way back but the undo; and every
@@ -327,14 +336,16 @@ class InPlace:
 
     def replace(self, step: Step) -> None:
         """Wipe, fill, verify."""
-        step("wiping", {"wiping": True})
+        if not self._touched:
+            self._read_only = closed.own_value(self._database)
+        step("wiping", {"wiping": True, "read_only": self._read_only})
         self._touched = True
-        _end_everybody(self._database)
         with _others_kept_out(self._database):
             inplace.wipe(self._database)
             self._report = self._fill(self._chosen.manifest, self._chosen.pieces)
             mark(self._database, self._database.name, self._target, self._chosen)
             _run_before(self._before, self._database, self._database.name, self._chosen.manifest.database)
+        closed.reopen(self._database, self._read_only)
         self._filled = True
         self._notes += _lost(self._report)
         step("filled")
@@ -346,10 +357,10 @@ class InPlace:
         if undo is None:
             return False
         log.warning("Putting the database back from %s", undo.id)
-        _end_everybody(self._database)
         with _others_kept_out(self._database):
             inplace.wipe(self._database)
             self._fill(undo, self._target.store.pieces)
+        closed.reopen(self._database, self._read_only)
         self._touched = self._filled = False
         return True
 
@@ -370,7 +381,7 @@ class InPlace:
         if self._filled:
             return "The database holds the backup; documents may be half replaced."
         if self._touched:
-            return "The target's database was wiped and is not whole: the application must not use it."
+            return "The target's database was wiped, is not whole, and is read-only: the application must not use it."
         return "The database is as before; documents may have been added."
 
     def facts(self) -> dict[str, Any]:
@@ -440,9 +451,18 @@ def _end_everybody(database: Database) -> None:
         session.close()
 
 
-def _others_kept_out(database: Database) -> sessions.KeptOut:
-    """An application that reconnects all the time must not see, or lock, a half-filled database."""
-    return sessions.KeptOut(database, [database.name], ours=False, every=0.05)
+@contextmanager
+def _others_kept_out(database: Database) -> Iterator[None]:
+    """An application that reconnects all the time must not write into a half filled database, nor lock what is in it.
+
+    Twice everybody's sessions are ended: one that was just connecting may have missed that it shall only read.
+    """
+    closed.close(database)
+    _end_everybody(database)
+    time.sleep(CONNECTING)
+    _end_everybody(database)
+    with sessions.KeptOut(database, [database.name], ours=False, every=0.05):
+        yield
 
 
 def analyze(database: Database, jobs: int) -> None:

@@ -159,10 +159,33 @@ MUTATIONS: tuple[Mutation, ...] = (
          "test_a_document_uploaded_meanwhile_survives_a_restore_that_fails_before_the_swap",),
     ),
     Mutation(
+        5, "an application may write into a restore in place", "operations/restore_database.py",
+        "    closed.close(database)\n", "",
+        ("integration/test_inplace.py::"
+         "test_an_application_that_comes_writes_and_goes_all_the_time_writes_nothing_into_a_restore",),
+    ),
+    Mutation(
+        5, "a journal is believed that a swap was done", "operations/restore_database.py",
+        "        if not self._serves():\n            return False\n        self._new", "        self._new",
+        ("integration/test_recovery.py::"
+         "test_a_forged_journal_makes_no_restore_succeed_that_has_replaced_nothing",),
+    ),
+    Mutation(
+        5, "a failure without an undo is told as put back", "operations/restore.py",
+        "        if self.undo is None and self._documents.replaced:\n", "        if False:\n",
+        ("integration/test_recovery.py::"
+         "test_without_an_undo_a_failure_after_the_swap_is_not_told_as_put_back",),
+    ),
+    Mutation(
         6, "a restore takes no pre-restore backup", "policy/authorization.py",
         '        pre_restore=path is None or path.undo == "pre-restore",\n', "        pre_restore=False,\n",
         ("integration/test_cycle.py::"
          "test_a_restore_brings_everything_back_and_its_undo_brings_back_what_it_replaced",),
+    ),
+    Mutation(
+        6, "what people did since a restore was killed is in no backup", "operations/restore.py",
+        "        if with_undo and not wiped:\n", "        if with_undo and not wiped and not goes_on:\n",
+        ("integration/test_recovery.py::test_going_on_after_the_swap_keeps_what_people_did_since",),
     ),
     Mutation(
         6, "a pre-restore backup may not be put back", "policy/model.py",

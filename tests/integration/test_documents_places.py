@@ -75,6 +75,25 @@ def test_every_key_that_s3_allows_is_backed_up_and_restored(place: Place) -> Non
     assert again.figures == Figures(reused=len(HOSTILE))
 
 
+def test_the_object_that_a_console_makes_for_the_folder_itself_is_no_document_and_a_restore_leaves_it_alone(
+    place: Place,
+) -> None:
+    place.source.bucket.put("", b"", content_type="application/x-directory")
+    place.source.bucket.put("a", b"1")
+    result = backup(place.source, place.store, "dev_1", None, SETTLED)
+    assert (result.documents.count, result.figures.copied) == (1, 1)
+    assert shards.plan_of(place.source.bucket, 2) == shards.plan_of(Listing.of(place.store, result.documents), 2)
+    place.target.put("", b"the target's")
+    place.target.put("extra", b"x")
+    work = Restore(Listing.of(place.store, result.documents), place.store, place.target, options=SETTLED)
+    assert (restore.plan(work).add, restore.plan(work).delete) == (1, 1)
+    restore.add(work)
+    restore.finish(work)
+    assert place.server.buckets["target"].keys() == {"live/", "live/a"}
+    assert place.target.get("") == b"the target's"
+    assert restore.compare(work, deep=True).equal
+
+
 def test_a_copy_that_the_server_refuses_passes_through_us_with_everything_beside_the_bytes(place: Place) -> None:
     for number in range(30):
         key = f"d{number:02}"

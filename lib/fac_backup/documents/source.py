@@ -55,11 +55,12 @@ EVERYTHING = KeyRange()
 
 
 def documents(bucket: Bucket, between: KeyRange = EVERYTHING) -> Iterator[ObjectInfo]:
-    """LIST the documents in key order, without what is reserved."""
+    """LIST the documents in key order, without what is reserved, and without the folder itself: a console that makes
+    the folder ``media`` leaves an object ``media/``, whose key below the prefix is empty."""
     for found in bucket.list(start_after=between.after):
         if between.ends_before(found.key):
             return
-        if not found.key.startswith(RESERVED):
+        if found.key and not found.key.startswith(RESERVED):
             yield found
 
 

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from fac_backup.database import dump as dump_module
+from fac_backup.database import ranges
 from fac_backup.database.connection import Database
 from fac_backup.database.dump import DumpOptions, dump
+from fac_backup.database.inventory import Table
 from fac_backup.database.load import LoadOptions, load
 from fac_backup.plain.manifest import Piece
 from tests.support.equality import FAST_LANE, PLAIN, compare_zoo, normalized, scratch
@@ -22,13 +24,13 @@ from tests.support.pieces import MemoryPieces
 from tests.support.postgres import PostgresServer, bin_dir
 from tests.support.zoo import zoo
 
-REWRITES = (
-    "TRUNCATE public.tall",
-    "ALTER TABLE public.was_wider ADD more int DEFAULT 7, ALTER a TYPE bigint",
-    "VACUUM FULL public.wide",
-    "CLUSTER public.typed_values USING typed_values_pkey",
-    "DROP TABLE public.serials",
-)
+REWRITES = {
+    "tall": "TRUNCATE public.tall",
+    "was_wider": "ALTER TABLE public.was_wider ADD more int DEFAULT 7, ALTER a TYPE bigint",
+    "unlogged_rows": "VACUUM FULL public.unlogged_rows",
+    "typed_values": "CLUSTER public.typed_values USING typed_values_pkey",
+    "serials": "DROP TABLE public.serials",
+}
 WRITES = (
     "UPDATE public.tall SET note = 'w' || note WHERE id % 5 = 1",
     "INSERT INTO public.animal VALUES (77, 'written')",
@@ -81,7 +83,7 @@ class Others:
 
     def rewrite(self) -> None:
         """Begin all rewrites; back when every one of them waits for its lock."""
-        threads = [threading.Thread(target=self._rewrite, args=(statement,)) for statement in REWRITES]
+        threads = [threading.Thread(target=self._rewrite, args=(statement,)) for statement in REWRITES.values()]
         for thread in threads:
             thread.start()
         self._threads += threads
@@ -122,6 +124,12 @@ def test_the_zoo_read_by_ranges_while_others_write_and_rewrite_it_equals_stocks_
     server.execute("postgres", f'ALTER DATABASE "{unique}" OWNER TO super')
     source, archive, gate = Database(server.url(unique)), tmp_path / "archive", Gate()
     taken: list[dump_module.Snapshot] = []
+    begun: list[str] = []
+    copy_statement = ranges.copy_statement
+
+    def watched(table: Table, pages: ranges.PageRange) -> str:
+        begun.append(table.name)
+        return copy_statement(table, pages)
 
     class Watched(dump_module.Snapshot):
         def __init__(self, *arguments: Any, **more: Any) -> None:
@@ -129,13 +137,18 @@ def test_the_zoo_read_by_ranges_while_others_write_and_rewrite_it_equals_stocks_
             taken.append(self)
 
     monkeypatch.setattr(dump_module, "Snapshot", Watched)
-    monkeypatch.setattr(dump_module, "_MIB", 1)  # one piece in flight: the readers stop at their second
+    monkeypatch.setattr(ranges, "copy_statement", watched)
+    monkeypatch.setattr(dump_module, "_ROOM", 1)  # one piece in flight: the readers stop at their second
 
     def then() -> None:
         command = [bin_dir(major) / "pg_dump", "-Fc", f"--snapshot={taken[-1].id}", "-f", archive]
         subprocess.run(command, env=source.env(), check=True)
-        others.rewrite()
-        gate.opened.set()
+        try:
+            others.rewrite()
+            assert not (REWRITES.keys() - {"tall"}) & set(begun), "they are to be rewritten before they have been read"
+            assert begun.count("tall") < 10, "it is to be rewritten while most of it is unread"
+        finally:
+            gate.opened.set()
 
     try:
         with Others(source) as others:
@@ -144,6 +157,7 @@ def test_the_zoo_read_by_ranges_while_others_write_and_rewrite_it_equals_stocks_
             part = dump(source, gate, replace(FAST_LANE, after_snapshot=then))
         assert others.rewritten == len(REWRITES)
         assert len(part.tables) >= 35
+        assert set(begun) >= REWRITES.keys()
         with scratch(source, part) as stocks, scratch(source, part) as ours:
             restore = [bin_dir(major) / "pg_restore", "--no-owner", "-d", stocks.name, archive]
             subprocess.run(restore, env=stocks.env(), check=True)

@@ -263,7 +263,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         10, "pieces are fetched ahead without a bound", "database/feed.py",
-        "(not waiting or held + upcoming.size <= room)", "(not waiting or room)",
+        "(len(waiting) < 2 or held + upcoming.size <= room)", "(len(waiting) < 2 or room)",
         ("unit/database/test_load_parts.py::"
          "test_pieces_come_in_order_and_no_more_is_fetched_ahead_than_there_is_room_for",),
     ),

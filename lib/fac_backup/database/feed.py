@@ -10,7 +10,7 @@ from fac_backup.plain.manifest import Piece
 from fac_backup.plain.protocols import PieceSource
 
 AHEAD_BYTES = 3 * 1024 * 1024
-"""How much one consumer has fetched ahead; a single larger piece is fetched all the same."""
+"""How much one consumer has fetched ahead; one piece is, however large it may be."""
 
 
 def fetched_ahead(
@@ -18,7 +18,8 @@ def fetched_ahead(
 ) -> Iterator[bytes]:
     """The bytes of ``pieces``, in order, each verified by ``source``; the next ones download meanwhile.
 
-    At most ``room`` bytes are held, or one piece. Raises what ``source.read`` raises.
+    While the caller is busy with a piece, at most ``room`` bytes are held besides, or one piece. Raises what
+    ``source.read`` raises.
     """
     coming = iter(pieces)
     waiting: deque[tuple[int, Future[bytes]]] = deque()
@@ -26,7 +27,7 @@ def fetched_ahead(
     upcoming = next(coming, None)
     try:
         while waiting or upcoming is not None:
-            while upcoming is not None and (not waiting or held + upcoming.size <= room):
+            while upcoming is not None and (len(waiting) < 2 or held + upcoming.size <= room):
                 waiting.append((upcoming.size, pool.submit(source.read, upcoming)))
                 held += upcoming.size
                 upcoming = next(coming, None)
@@ -34,6 +35,7 @@ def fetched_ahead(
             data = future.result()
             held -= size
             yield data
+            del data, future  # while the next one is waited for, nobody needs this one any more
     finally:
         for _, future in waiting:
             future.cancel()

@@ -48,6 +48,33 @@ def test_pieces_come_in_order_and_no_more_is_fetched_ahead_than_there_is_room_fo
     assert 2000 <= source.most <= 6000
 
 
+class Telling(MemoryPieces):
+    """Tells how many pieces have been asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = 0
+        self.more = threading.Condition()
+
+    def read(self, piece: Piece) -> bytes:
+        with self.more:
+            self.begun += 1
+            self.more.notify_all()
+        return super().read(piece)
+
+
+def test_one_piece_is_on_its_way_while_another_is_loaded_though_there_is_room_for_neither() -> None:
+    source = Telling()
+    pieces = [source.add(bytes([i]) * 1000) for i in range(9)]
+    with ThreadPoolExecutor(4) as pool:
+        for number, data in enumerate(fetched_ahead(pieces, source, pool, room=700), start=1):
+            assert data[0] == number - 1
+            with source.more:
+                assert source.more.wait_for(lambda number=number: source.begun == min(number + 1, 9), timeout=5)
+            time.sleep(0.005)
+            assert source.begun == min(number + 1, 9)
+
+
 def test_a_missing_piece_is_raised_where_it_is_needed() -> None:
     source = MemoryPieces()
     pieces = [source.add(b"a"), source.add(b"b")]

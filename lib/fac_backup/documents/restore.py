@@ -8,14 +8,11 @@ touch only what lies below the target's prefix, ``.fac-backup/`` never.
 from __future__ import annotations
 
 import threading
-from array import array
-from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
-from hashlib import blake2b
 
 from fac_backup.documents import records
 from fac_backup.documents.entry import Entry, bare, damaged, object_key
@@ -25,6 +22,7 @@ from fac_backup.documents.options import Options
 from fac_backup.documents.source import EVERYTHING, KeyRange, ReadSource, documents
 from fac_backup.documents.transfer import Copied, Transfer, content_sha256, same_description
 from fac_backup.documents.window import Task, in_order
+from fac_backup.plain.digests import Digests
 from fac_backup.store.bucket import Bucket, Changed, NotFoundError, ObjectInfo
 
 
@@ -86,31 +84,25 @@ class Restore:
 
 
 class Added:
-    """Which documents ``add`` has written, in 8 bytes each, so that ``finish`` need not ask after them one by one."""
+    """Which documents ``add`` has written, as digests, so that ``finish`` need not ask after them one by one."""
 
     def __init__(self) -> None:
-        self._proofs = array("Q")
-        self._sorted = False
+        self._written = Digests()
         self._lock = threading.Lock()
 
     def note(self, key: str, size: int, etag: str) -> None:
         """Remember a document that was written, with the ETag that it got."""
         with self._lock:
-            self._proofs.append(_proof(key, size, etag))
-            self._sorted = False
+            self._written.add(f"{size} {etag} {key}")
 
     def has(self, key: str, size: int, etag: str) -> bool:
         """Whether this document was written, and still has the ETag that it got then."""
         with self._lock:
-            if not self._sorted:
-                self._proofs = array("Q", sorted(self._proofs))
-                self._sorted = True
-        proof = _proof(key, size, etag)
-        at = bisect_left(self._proofs, proof)
-        return at < len(self._proofs) and self._proofs[at] == proof
+            return f"{size} {etag} {key}" in self._written
 
     def __len__(self) -> int:
-        return len(self._proofs)
+        with self._lock:
+            return len(self._written)
 
 
 def plan(work: Restore) -> Plan:
@@ -361,7 +353,3 @@ def _count(counts: dict[str, int], change: Change) -> None:
 
 def _seconds(found: ObjectInfo) -> int:
     return max(0, int(found.modified.timestamp()))
-
-
-def _proof(key: str, size: int, etag: str) -> int:
-    return int.from_bytes(blake2b(f"{size} {etag} {key}".encode(), digest_size=8).digest(), "big")

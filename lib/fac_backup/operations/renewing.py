@@ -8,6 +8,7 @@ from itertools import chain
 
 from fac_backup.documents.check import references
 from fac_backup.operations.opening import Opened
+from fac_backup.plain.digests import Digests
 from fac_backup.plain.manifest import Database, Documents, Manifest, Piece
 from fac_backup.plain.text import plural
 from fac_backup.store import layout, renewal
@@ -32,7 +33,7 @@ def renew_needed(opened: Opened, lease: Lease, *, database: Database, made: tupl
     if store.ageing is None:
         return renewal.Renewed()
     now = store.now()
-    wanted = {layout.piece_key(piece.sha256) for piece in _pieces(database)}
+    wanted = Digests(layout.piece_key(piece.sha256) for piece in _pieces(database))
     wanted.update(references(made, store.bucket))
     listed = chain(store.bucket.list(layout.OBJECTS), store.bucket.list(layout.DOCUMENTS))
     due = renewal.due(listed, store.ageing, now, wanted.__contains__)

@@ -153,6 +153,7 @@ def _sorted(found: Iterator[ObjectInfo]) -> Iterator[ObjectInfo]:
     spilled = []
     while run:
         spilled.append(_unspill(_spill(run)))
+        del run  # before the next one is read
         run = sorted(islice(found, RUN), key=_by_key)
     yield from heapq.merge(*spilled, key=_by_key)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import blake2b
 from itertools import chain, islice
 
 from fac_backup.plain.backup_id import BackupId
+from fac_backup.plain.digests import Digests
 from fac_backup.plain.errors import FailedError, UsageError
 from fac_backup.plain.manifest import Manifest
 
@@ -30,35 +30,27 @@ FOLDERS = (layout.OBJECTS, layout.DOCUMENTS, layout.BACKUPS, layout.CATALOG)
 
 
 class Needed:
-    """The keys that remaining backups need: 16 bytes of hash each, because there may be millions."""
+    """The keys that remaining backups need: as digests, because there may be millions. A collision keeps too much."""
 
     def __init__(self) -> None:
-        self._pieces: set[bytes] = set()
-        self._documents: set[bytes] = set()
+        self._keys = Digests()
         self._ids: set[BackupId] = set()
 
     def add(self, manifest: Manifest, references: References) -> None:
         """Everything that one backup needs."""
         self._ids.add(manifest.backup_id)
-        self._pieces.update(bytes.fromhex(piece.sha256)[:16] for piece in manifest.pieces())
-        self._documents.update(_digest(key) for key in references(manifest))
+        self._keys.update(layout.piece_key(piece.sha256) for piece in manifest.pieces())
+        self._keys.update(references(manifest))
 
     def __call__(self, key: str) -> bool:
         """Whether a piece, a document, an object of one backup or a signature is needed. All others always are."""
-        if key.startswith(layout.OBJECTS):
-            name = layout.piece_hash(key)
-            return name is not None and bytes.fromhex(name)[:16] in self._pieces
-        if key.startswith(layout.DOCUMENTS):
-            return _digest(key) in self._documents
+        if key.startswith((layout.OBJECTS, layout.DOCUMENTS)):
+            return key in self._keys
         if key.startswith(layout.BACKUPS):
             return _owner(key) in self._ids
         if key.startswith(layout.CATALOG) and key.endswith(".sig"):  # of a backup that was killed before its commit
             return layout.id_in(key.removesuffix(".sig"), layout.CATALOG) in self._ids
         return True
-
-
-def _digest(key: str) -> bytes:
-    return blake2b(key.encode(), digest_size=16).digest()
 
 
 def _owner(key: str) -> BackupId | None:

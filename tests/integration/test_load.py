@@ -188,6 +188,35 @@ def test_a_check_that_reads_another_table_makes_it_load_again_in_the_archives_or
         assert "xxx" not in told.value.line()
 
 
+def test_what_follows_the_data_is_made_by_several_sessions_with_more_memory_than_is_usual(pg18: PostgresServer) -> None:
+    """Materialized views are filled then, and can tell: how many fill them at that moment, and with what memory."""
+    together = """
+        CREATE OR REPLACE FUNCTION together() RETURNS int LANGUAGE plpgsql AS
+        $$ DECLARE found int := 0; BEGIN {} END $$"""
+    look = """
+        PERFORM pg_catalog.pg_advisory_xact_lock_shared(4711);
+        FOR turn IN 1..100 LOOP
+            SELECT pg_catalog.count(*) INTO found FROM pg_catalog.pg_locks
+                WHERE locktype = 'advisory' AND objid = 4711 AND database =
+                (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database());
+            EXIT WHEN found > 1;
+            PERFORM pg_catalog.pg_sleep(0.05);
+        END LOOP;
+        RETURN found;"""
+    view = """
+        CREATE MATERIALIZED VIEW {} AS
+        SELECT together() AS sessions, current_setting('maintenance_work_mem') AS memory"""
+    statements = [together.format("RETURN 0;"), view.format("one"), view.format("other"), together.format(look)]
+    with made(pg18, *statements) as source:
+        pieces = MemoryPieces()
+        new, _ = load_beside(source, dump(source, pieces, RANGES), pieces)
+        told = "(SELECT * FROM public.one UNION ALL SELECT * FROM public.other) AS told"
+        assert one(new, f"SELECT max(sessions) FROM {told}") == 2
+        usual, given = (one(at, f"SELECT min(pg_size_bytes(memory)) FROM {told}") for at in (source, new))
+        assert given > usual
+        assert given >= 128 * 1024 * 1024
+
+
 class Tampered(MemoryPieces):
     """Gives other bytes than the manifest's for one piece; a real store notices, this one says so too."""
 

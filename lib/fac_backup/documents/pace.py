@@ -2,7 +2,8 @@
 
 AWS answers a copy after tens of milliseconds and takes thousands of them a second: sixteen in flight would leave most
 of that unused. A server on two cores is busy with sixteen. So the number grows as long as the rate grows with it, goes
-back where it does not, and is halved where the endpoint says that it has enough (503, SlowDown).
+back where it does not, and is halved where the endpoint says that it has enough (503, SlowDown): once for all that was
+in flight then, because many of those are told so.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ class Pace:
         self._began = clock()
         self._done = 0
         self._heard = slowed()
+        self._deaf = 0
+        """Requests to end before another halving: the last one was for what those then in flight are told. Twice as
+        many as they, because new ones end between them."""
         self._hold = 0
         self._before: tuple[int, float] | None = None
         """The limit and the rate of the round before, while a higher limit is being tried."""
@@ -60,6 +64,7 @@ class Pace:
         with self._changed:
             self._flying -= 1
             self._done += 1
+            self._deaf = max(0, self._deaf - 1)
             before = self.limit
             self._judge()
             self._changed.notify(max(1, self.limit - before + 1))
@@ -72,8 +77,10 @@ class Pace:
 
     def _judge(self) -> None:
         heard = self._slowed()
+        told, self._heard = heard != self._heard, heard
         seconds = self._clock() - self._began
-        if heard != self._heard:
+        if told and not self._deaf:
+            self._deaf = 2 * self._flying
             self._again(max(_LEAST, self.limit // 2), hold=_HOLD)
         elif seconds >= _ROUND_SECONDS and self._done >= _ROUND_PER_FLYING * self.limit:
             rate = self._done / seconds
@@ -87,10 +94,9 @@ class Pace:
                 self._again(self._before[0], hold=_HOLD)
 
     def _again(self, limit: int, *, hold: int) -> None:
-        """Begin a new round. What is told of while it has just been slowed down is of the round before."""
+        """Begin a new round."""
         self.limit = limit
         self._hold = hold
         self._before = None
-        self._heard = self._slowed()
         self._done = 0
         self._began = self._clock()

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from datetime import UTC, datetime
+from heapq import heappop, heappush
+from random import Random
 from typing import Any
 
 import pytest
@@ -75,19 +77,27 @@ def test_after_a_failure_nothing_begins_and_what_has_begun_is_waited_for() -> No
 
 
 class Endpoint:
-    """Answers after ``wait`` seconds, ``most`` requests a second, and asks for less above ``tired`` at a time."""
+    """Answers after about ``wait`` seconds, ``most`` requests a second, and all above ``tired`` at a time with 503."""
 
     def __init__(self, wait: float, most: float = 1e9, tired: int = 10**9) -> None:
         self._wait, self._most, self._tired = wait, most, tired
+        self._varying = Random(7)
+        self._flying: list[tuple[float, bool]] = []
+        self._last = 0.0
         self.now = 0.0
         self.slowed = 0
 
     def serve(self, pace: Pace, requests: int) -> list[int]:
         limits = []
         for _ in range(requests):
-            with pace:
-                self.now += 1 / min(pace.limit / self._wait, self._most)
-                self.slowed += pace.limit > self._tired
+            while len(self._flying) < pace.limit:
+                pace.__enter__()
+                self._last = max(self._last + 1 / self._most, self.now)
+                end = max(self._last, self.now + self._wait * self._varying.uniform(0.8, 1.2))
+                heappush(self._flying, (end, len(self._flying) >= self._tired))
+            self.now, refused = heappop(self._flying)
+            self.slowed += refused
+            pace.__exit__()
             limits.append(pace.limit)
         return limits
 
@@ -98,7 +108,7 @@ class Endpoint:
         (Endpoint(0.05), 122, 128),
         (Endpoint(0.05, most=300), 16, 24),
         (Endpoint(0.05, most=1000), 36, 81),
-        (Endpoint(0.05, tired=40), 8, 60),
+        (Endpoint(0.05, tired=40), 18, 60),
     ],
     ids=["takes all", "busy at once", "busy later", "says so"],
 )
@@ -107,6 +117,28 @@ def test_as_many_copies_are_in_flight_as_the_endpoint_takes(endpoint: Endpoint, 
     settled = endpoint.serve(pace, 60_000)[20_000:]
     assert least <= min(settled)
     assert max(settled) <= most
+
+
+def test_one_overload_that_many_requests_are_told_of_halves_once_and_the_next_one_again() -> None:
+    now, slowed = 0.0, 0
+    pace = Pace(128, 128, lambda: slowed, lambda: now)
+
+    def serve(*, every: int) -> None:
+        nonlocal now, slowed
+        flying = pace.limit
+        for _ in range(flying):
+            pace.__enter__()
+        for number in range(flying):
+            now += 0.001
+            slowed += number % every == 0
+            pace.__exit__()
+
+    for limit in (64, 32):
+        serve(every=16)
+        assert pace.limit == limit
+        for _ in range(2):
+            serve(every=10**9)
+        assert pace.limit == limit
 
 
 def test_whoever_waits_for_its_turn_when_all_is_over_never_begins() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,12 +12,14 @@ from typing import TypeVar
 from pydantic import AwareDatetime, Field, JsonValue, ValidationError
 
 from fac_backup.plain.backup_id import BackupId
-from fac_backup.plain.errors import FailedError, IntegrityError
+from fac_backup.plain.errors import FacBackupError, FailedError, IntegrityError
 from fac_backup.plain.manifest import Plain
 
 from . import layout
 from .bucket import Bucket, Changed, NotFoundError, ObjectInfo
 from .signing import Signer, TrustedKeys
+
+log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 SMALL = 4 * 1024**2
@@ -270,12 +273,15 @@ class Pins:
 
     @contextmanager
     def pinned(self, backup_id: BackupId, *, by: str, seconds: float = 86400) -> Iterator[None]:
-        """Pin a backup while a block runs."""
+        """Pin a backup while a block runs. A pin that cannot be removed after it changes nothing: it runs out."""
         token = self.put(backup_id, by=by, seconds=seconds)
         try:
             yield
         finally:
-            self.remove(backup_id, token)
+            try:
+                self.remove(backup_id, token)
+            except FacBackupError as error:
+                log.warning("The pin on %s is left, and runs out by itself: %s", backup_id, error.what)
 
     @staticmethod
     def _key(backup_id: BackupId, token: str) -> str:

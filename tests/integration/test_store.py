@@ -155,6 +155,27 @@ def test_damaged_foreign_and_future_manifests_are_told_apart_and_break_nothing(s
     assert [entry.future for entry in store.catalog.entries()] == [False, False, False, True]
 
 
+def test_a_backup_dated_in_the_future_is_read_only_by_what_restores_nothing_of_it_however_well_it_is_signed(
+    backups: Bucket,
+) -> None:
+    key = Signer.from_pem(new_private_pem())
+    store = Store(backups, "dev", clock=lambda: NOW, trusted_keys=(key.public_pem(),), require_signed=True)
+    soon, by_id, by_manifest = an_id(4), an_id(6), an_id(-1)
+    store.catalog.commit(manifest(soon), None, signer=key)
+    store.catalog.commit(manifest(by_id), None, signer=key)
+    late = manifest(by_manifest).model_copy(update={"created": NOW + timedelta(days=300)})
+    store.catalog.commit(late, None, signer=key)
+    assert store.catalog.read(soon) == manifest(soon), "clocks differ by as much"
+    for backup_id in (by_id, by_manifest):
+        with pytest.raises(IntegrityError, match="dated in the future") as caught:
+            store.catalog.read(backup_id)
+        assert "clock" in caught.value.next_step
+        assert store.catalog.read(backup_id, future_too=True).id == str(backup_id)
+    store.bucket.delete(layout.signature_key(layout.manifest_key(by_id)))
+    with pytest.raises(IntegrityError, match="no signature"):
+        store.catalog.read(by_id, future_too=True)
+
+
 def test_a_taken_id_moves_on_one_second_also_for_eight_at_once(store: Store) -> None:
     store.catalog.commit(manifest(an_id()), None)
     store.tombstones.put(an_id().next_second(), by="purge", rule="7 days")

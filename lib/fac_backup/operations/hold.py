@@ -16,11 +16,11 @@ def run(space: str, backup_id: str, release: bool, confirm: str, around: Surroun
     named = BackupId.parse(backup_id)
     store = opening.open_store(around, space)
     store.open_for_reading()
-    store.catalog.read(named)
+    store.catalog.read(named, future_too=True)
     with store.locks.acquire(
         "store", "shared", wait=around.patience(300.0)
     ):  # a purge that runs now has planned without it
-        store.catalog.read(named)
+        store.catalog.read(named, future_too=True)
         if release:
             store.holds.release(named)
         else:

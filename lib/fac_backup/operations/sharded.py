@@ -302,7 +302,7 @@ def _commit(opened: Opened, around: Surroundings, backup_id: BackupId, lease: Le
 def _made_before(opened: Opened, around: Surroundings, backup_id: BackupId) -> Manifest | None:
     """The backup, if an earlier attempt of this run came as far as its manifest."""
     try:
-        manifest = opened.store.catalog.read(backup_id)
+        manifest = opened.store.catalog.read(backup_id, future_too=True)
     except NoSuchBackupError:
         return None
     if around.inside_actions and manifest.run.url != around.run.url:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.errors import FailedError, IntegrityError, LockedError, NoSuchBackupError
-from fac_backup.plain.manifest import Manifest
+from fac_backup.plain.manifest import Manifest, utc_text
 from fac_backup.plain.words import IDS, did_you_mean
 
 from . import layout, note
@@ -175,10 +175,11 @@ class Catalog:
             if self.counts(entry)
         ]
 
-    def read(self, backup_id: BackupId) -> Manifest:
-        """One manifest, its signature checked before it is parsed.
+    def read(self, backup_id: BackupId, *, future_too: bool = False) -> Manifest:
+        """One manifest, its signature checked before it is parsed. ``future_too`` is for what restores nothing of it.
 
-        Raises NoSuchBackupError; IntegrityError if it is damaged or, where signatures are required, not validly signed.
+        Raises NoSuchBackupError; IntegrityError if it is damaged, dated in the future or, where signatures are
+        required, not validly signed.
         """
         key = layout.manifest_key(backup_id)
         if backup_id.space != self.space:
@@ -204,7 +205,15 @@ class Catalog:
                 )
         elif self.require_signed:
             raise IntegrityError("Signatures are required, but no public key is known to check them with")
-        return Manifest.from_json(data, str(backup_id))
+        manifest = Manifest.from_json(data, str(backup_id))
+        if not future_too and self._is_future(backup_id, manifest):
+            raise IntegrityError(
+                f"The backup {backup_id} is dated in the future ({utc_text(max(backup_id.time, manifest.created))}): a "
+                "clock is wrong, or it was planted",
+                next_step="Check this machine's clock; if it is right, choose another backup, and find out who wrote "
+                "this one.",
+            )
+        return manifest
 
     def reserve(self, backup_id: BackupId, *, owner: str = "") -> BackupId:
         """The id under which a new backup is made: ``backup_id``, or the next second that is free.

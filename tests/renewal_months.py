@@ -90,6 +90,21 @@ def expire(server: PlainS3, clock: Clock, bucket: str) -> int:
     return len(old)
 
 
+def world(server: PlainS3, clock: Clock, url: str, limit: str = "60", **env: str) -> Surroundings:
+    """A space with eight documents and two buckets there; ``limit`` is the age in days that the matrix tells."""
+    for name in ("backups", "uploads"):
+        server.buckets[name] = _Stamped(clock)
+    for number in range(8):
+        server.buckets["uploads"][f"{number}.txt"] = Thing(b"document %d" % number, {"content-type": "text/plain"})
+    key = json.dumps({"access_key_id": "AKIDAKIDAKIDAKIDAKID", "secret_access_key": "not-checked",
+                      "region": "us-east-1", "endpoint": server.endpoint})  # fmt: skip
+    places = {
+        "DATABASE_URL": url, "FAC_BACKUP_BUCKET": "s3://backups", "FAC_BACKUP_DOCUMENTS": "uploads=s3://uploads",
+        "FAC_BACKUP_BUCKET_CREDENTIALS": key, "FAC_BACKUP_DOCUMENTS_CREDENTIALS": key,
+    }  # fmt: skip
+    return Surroundings(load(MATRIX % limit), "simulation", True, False, places | env, jobs=2, clock=clock)
+
+
 def simulate(url: str, days: int, *, age: int = 50, renewing: bool = True) -> tuple[int, int]:
     """(backups that restore, objects that the bucket deleted) after ``days`` daily backups of objects ``age`` days old.
 
@@ -97,19 +112,7 @@ def simulate(url: str, days: int, *, age: int = 50, renewing: bool = True) -> tu
     """
     clock = Clock()
     with ageing_s3(clock) as server:
-        for name in ("backups", "uploads"):
-            server.buckets[name] = _Stamped(clock)
-        for number in range(8):
-            server.buckets["uploads"][f"{number}.txt"] = Thing(b"document %d" % number, {"content-type": "text/plain"})
-        key = json.dumps({"access_key_id": "AKIDAKIDAKIDAKIDAKID", "secret_access_key": "not-checked",
-                          "region": "us-east-1", "endpoint": server.endpoint})  # fmt: skip
-        matrix = load(MATRIX % ("60" if renewing else "36500"))
-        around = Surroundings(
-            matrix, "simulation", True, False,
-            {"DATABASE_URL": url, "FAC_BACKUP_BUCKET": "s3://backups", "FAC_BACKUP_DOCUMENTS": "uploads=s3://uploads",
-             "FAC_BACKUP_BUCKET_CREDENTIALS": key, "FAC_BACKUP_DOCUMENTS_CREDENTIALS": key},
-            jobs=2, clock=clock,
-        )  # fmt: skip
+        around = world(server, clock, url, "60" if renewing else "36500")
         adopt.run("dev", "", around)
         first = str(backup.run(backup.BackupRequest("dev", "manual"), around).data["backup_id"])
         hold.run("dev", first, False, "", around)

@@ -22,7 +22,7 @@ from fac_backup.database.load import LoadOptions, load, opened_head
 from fac_backup.documents.check import examine
 from fac_backup.documents.listing import Listing
 from fac_backup.documents.options import Options
-from fac_backup.operations import gate, opening, views
+from fac_backup.operations import expiry, gate, opening, views
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.backup_id import BackupId
@@ -31,12 +31,9 @@ from fac_backup.plain.manifest import Manifest, Piece
 from fac_backup.plain.text import duration, plural, verb
 from fac_backup.report.notices import FRESH_SECONDS
 from fac_backup.report.views import CheckRow, Fact, Outcome
-from fac_backup.store import layout, trail
+from fac_backup.store import trail
 from fac_backup.store.catalog import Entry
 from fac_backup.store.store import Store
-
-SOON_DAYS = 7
-"""Objects that their bucket will delete within so many days make a verification fail."""
 
 TITLES = {
     "objects": "The backup is whole",
@@ -206,20 +203,10 @@ def _expiry(manifest: Manifest, store: Store) -> CheckRow:
     """Whether the bucket will delete an object that this backup needs before anybody renews it."""
     if store.ageing is None:
         return CheckRow("expiry", None, "The matrix says of no age at which the bucket deletes objects.")
-    wanted = {layout.piece_key(piece.sha256) for piece in manifest.pieces()}
-    from fac_backup.documents.check import references
-
-    wanted.update(references(manifest.documents, store.bucket))
-    wanted.add(layout.manifest_key(manifest.backup_id))
-    folders = (layout.OBJECTS, layout.DOCUMENTS, layout.CATALOG)
-    listed = [info.modified for folder in folders for info in store.bucket.list(folder) if info.key in wanted]
-    if not listed:
-        return CheckRow("expiry", True, "The backup has no objects.")
-    first = store.ageing.expires(min(listed))
-    left = (first - store.now()).total_seconds()
-    if left < SOON_DAYS * 86400:
+    left = expiry.seconds_left(store, store.ageing, [manifest])
+    if left is not None and left < expiry.SOON:
         raise _not_whole(manifest, f"its bucket will delete objects of it in {duration(max(0.0, left))}")
-    return CheckRow("expiry", True, f"Its oldest object would be deleted in {duration(left)}, and is renewed before.")
+    return CheckRow("expiry", True, expiry.sentence(left))
 
 
 def _rehearsal(manifest: Manifest, store: Store, around: Surroundings) -> CheckRow:

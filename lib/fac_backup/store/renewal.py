@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
+from itertools import chain
 
 from . import layout
 from .bucket import Bucket, NotFoundError, ObjectInfo
 from .locks import Lease
+
+RECORDS = (layout.CATALOG, layout.HOLDS, layout.TOMBSTONES, layout.JOURNAL, layout.AUDIT)
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,9 @@ def renew(bucket: Bucket, objects: Iterable[ObjectInfo], lease: Lease | None = N
 
 
 def renew_small(bucket: Bucket, ageing: Ageing, now: datetime, lease: Lease | None = None) -> Renewed:
-    """Renew what every operation needs: format, catalog, signatures, holds, tombstones, journal, audit, own objects."""
-    folders = (layout.CATALOG, layout.HOLDS, layout.TOMBSTONES, layout.JOURNAL, layout.AUDIT)
-    listed = (info for folder in folders for info in bucket.list(folder))
-    return renew(bucket, due(listed, ageing, now, lambda _: True), lease)
+    """Renew what every operation needs: catalog, signatures, holds, tombstones, journal, audit, and what belongs to one
+    backup of the catalog alone, above all its listings."""
+    small = [info for folder in RECORDS for info in bucket.list(folder)]
+    there = {str(layout.id_in(info.key, layout.CATALOG)) for info in small if info.key.startswith(layout.CATALOG)}
+    own = (info for info in bucket.list(layout.BACKUPS) if info.key.split("/")[1] in there)
+    return renew(bucket, due(chain(small, own), ageing, now, lambda _: True), lease)

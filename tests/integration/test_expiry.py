@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import psycopg2
 import pytest
 
-from fac_backup.operations import adopt, backup, verify
+from fac_backup.operations import adopt, backup, doctor, verify
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.errors import IntegrityError
+from fac_backup.policy.matrix import load
 from fac_backup.store.signing import new_private_pem
-from tests.renewal_months import Clock, ageing_s3, world
+from tests.renewal_months import MATRIX, Clock, ageing_s3, world
+from tests.support.github_api import Token, serve
 from tests.support.plain_s3 import Thing
 from tests.support.postgres import PostgresServer
+from tests.unit.hosting.world import consumer
 
 
 class Bucket:
@@ -31,6 +36,15 @@ class Bucket:
 
     def verify(self, backup_id: str = "") -> Result:
         return verify.run(verify.VerifyRequest("dev", backup_id), self.around)
+
+    def doctor(self, matrix: str = MATRIX % 60) -> list[dict[str, Any]]:
+        """What it finds of the store's expiry."""
+        github = consumer()
+        github.tokens["job"] = Token(permissions={"metadata", "actions", "contents"})
+        with serve(github) as url:
+            env = {**self.around.env, "GITHUB_TOKEN": "job", "GITHUB_API_URL": url}
+            result = doctor.run(replace(self.around, matrix=load(matrix), env=env), "octo/app")
+        return [one for one in result.data["findings"] if one["name"] == "expiry in dev"]
 
     def keys(self, folder: str) -> list[str]:
         return [key for key in self.objects if key.startswith(f"dev/{folder}")]
@@ -104,3 +118,27 @@ def test_each_backup_renews_what_is_due_of_all_records_and_listings_in_the_catal
     bucket.backup()
     assert {bucket.days_old(key) for key in (*own, *records)} == {0}
     assert bucket.days_old(left) == 40
+
+
+def test_doctor_tells_what_will_expire_of_any_backup_that_counts_and_says_nothing_where_nothing_does(
+    bucket: Bucket,
+) -> None:
+    bucket.clock.now += timedelta(hours=1)
+    bucket.backup()
+    (fine,) = bucket.doctor()
+    assert fine["passed"] is True
+    assert "would be deleted in 59 days" in fine["sentence"]
+    bucket.age(57, *bucket.keys(f"backups/{bucket.first}/documents-uploads"))
+    (late,) = bucket.doctor()
+    assert (late["passed"], late["matters"]) == (False, False)
+    assert late["sentence"] == "The bucket will delete objects that are needed in 3 days."
+    assert bucket.doctor(MATRIX.replace("max_object_age_days: %s, ", "")) == []
+    for key in bucket.keys(f"backups/{bucket.first}/documents-uploads"):
+        del bucket.objects[key]
+    (unknown,) = bucket.doctor()
+    assert unknown["passed"] is None
+    assert "cannot be told" in unknown["sentence"]
+    for key in bucket.keys("catalog/"):
+        del bucket.objects[key]
+    (none,) = bucket.doctor()
+    assert (none["passed"], none["sentence"]) == (True, "There are no objects to expire.")

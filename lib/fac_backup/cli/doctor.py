@@ -19,7 +19,8 @@ Examples:
 def command(console: Console, repository: str) -> None:
     """Check the settings that guard the backups (environments, reviewers, branches) and say which are missing.
 
-    Where FAC_BACKUP_BUCKET is given too, it also says whether a backup is gone from it that nobody purged.
+    Where FAC_BACKUP_BUCKET is given too, it also says whether a backup is gone from it that nobody purged, and
+    what the bucket will soon delete by age (`max_object_age_days`).
 
     Each missing one comes with the link to the page where it is set. Exit code 1 if one that matters is missing.
     """

@@ -1,13 +1,15 @@
-"""Doctor: are the settings in place that guard the backups, and is a backup gone that nobody purged?
+"""Doctor: are the settings in place that guard the backups, is a backup gone that nobody purged, and does one age away?
 
 Reads, never changes; each row links to where it is set.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fac_backup.hosting.github.api import GitHub, in_repository
 from fac_backup.hosting.github.settings_check import Finding, Settings, examine
-from fac_backup.operations import opening
+from fac_backup.operations import expiry, opening
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.errors import FacBackupError, FailedError, UsageError
@@ -15,6 +17,7 @@ from fac_backup.plain.text import plural, verb
 from fac_backup.policy.lint import lint
 from fac_backup.report.views import CheckRow, Fact, Failure, Outcome
 from fac_backup.store import trail
+from fac_backup.store.store import Store
 
 
 def run(around: Surroundings, repository: str = "") -> Result:
@@ -55,8 +58,8 @@ def run(around: Surroundings, repository: str = "") -> Result:
 
 
 def _stores(around: Surroundings, page: str) -> tuple[Finding, ...]:
-    """For each space whose backups bucket is given here: whether a backup is gone that nobody purged."""
-    found = []
+    """For each space whose backups bucket is given here: what its store tells."""
+    found: list[Finding] = []
     for space in around.matrix.spaces:
         try:
             address = around.places(space).bucket
@@ -69,7 +72,26 @@ def _stores(around: Surroundings, page: str) -> tuple[Finding, ...]:
             continue
         sentence = " ".join(gap.sentence for gap in gaps) or "Every backup that another names is there, or was purged."
         found.append(Finding(f"catalog of {space}", not gaps, sentence, page, matters=False))
+        found += _expiry(store, page)
     return tuple(found)
+
+
+def _expiry(store: Store, page: str) -> Iterator[Finding]:
+    """Whether the bucket will delete what a backup needs that counts; nothing where it deletes nothing by age."""
+    if store.ageing is None:
+        return
+    name = f"expiry in {store.space}"
+    sound = (
+        entry.manifest
+        for entry in store.catalog.each()
+        if entry.manifest is not None and not entry.future and store.catalog.counts(entry)
+    )
+    try:
+        left = expiry.seconds_left(store, store.ageing, sound)
+    except FacBackupError as error:
+        yield Finding(name, None, f"What will expire cannot be told: {error.what}.", page, matters=False)
+        return
+    yield Finding(name, left is None or left >= expiry.SOON, expiry.sentence(left), page, matters=False)
 
 
 def result_of(findings: tuple[Finding, ...], matrix_from: str) -> Result:

@@ -59,6 +59,7 @@ jobs:
       target: staging
       backup-id: ${{ needs.backup-production.outputs.backup-id }}
       shards: 4
+      members-client-id: Iv23liYOURAPPSID
     secrets:
 """
 

@@ -29,7 +29,7 @@ TOKEN_ACTION = "actions/create-github-app-token@bcd2ba49218906704ab6c1aa796996da
 
 TOKEN_STAND_IN = """\
 name: Stand-in for actions/create-github-app-token
-description: Gives the private key as the token, so that a test chooses it
+description: Gives the private key as the token, so that a test chooses it; without a key it fails, as the action does
 inputs:
   client-id: {description: "", required: true}
   private-key: {description: "", required: true}
@@ -42,7 +42,9 @@ runs:
   steps:
     - id: t
       shell: bash
-      run: echo "token=$KEY" >> "$GITHUB_OUTPUT"
+      run: |
+        [ -n "$KEY" ] || { echo "::error::Input required and not supplied: private-key"; exit 1; }
+        echo "token=$KEY" >> "$GITHUB_OUTPUT"
       env:
         KEY: ${{ inputs.private-key }}
 """

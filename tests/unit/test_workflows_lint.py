@@ -13,6 +13,7 @@ import yaml
 from fac_backup.cli import authorize
 from fac_backup.cli.main import COMMANDS
 from fac_backup.hosting.github.inputs import ACTIONS, INPUTS, environment_of
+from tests.support.act import TOKEN_ACTION
 from tests.support.lint import ROOT, SCHEMAS, actionlint, actions, schema, workflows, zizmor
 
 ACTION_FILES = actions()
@@ -74,6 +75,24 @@ def test_a_reusable_workflow_decides_first_without_secrets_of_the_data(name: str
         assert "authorize" in (job["needs"] if isinstance(job["needs"], list) else [job["needs"]])
         assert job["environment"] == "${{ needs.authorize.outputs.environment }}"
     assert all("permissions" in job and "timeout-minutes" in job for job in jobs.values())
+
+
+@pytest.mark.parametrize("name", ["restore", "purge", "sweep"])
+def test_every_job_of_a_workflow_mints_the_members_token_under_the_same_condition(name: str) -> None:
+    jobs = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())["jobs"]
+    mints = {
+        key: {part: value for part, value in step.items() if part != "uses"}
+        for key, job in jobs.items()
+        for step in job["steps"]
+        if step["uses"].startswith(TOKEN_ACTION.partition("@")[0])
+    }
+    assert list(mints) == list(jobs), "each job asks who may by itself"
+    assert list(mints.values()) == [mints["authorize"]] * len(jobs)
+
+
+def test_no_other_workflow_mints_a_members_token() -> None:
+    minting = {path.stem for path in workflows() if TOKEN_ACTION.partition("@")[0] in path.read_text()}
+    assert minting == {"restore", "purge", "sweep"}
 
 
 @pytest.mark.parametrize("name", ["backup", "restore", "purge", "list", "verify", "sweep"])

@@ -183,3 +183,40 @@ def test_four_shards_copy_four_add_and_the_last_job_of_each_finishes(
     assert "added</th><td>0<" in ran.summary("Restore staging"), "the shards had added all"
     for secret in all_secrets(spaces).values():
         assert secret not in ran.log()
+
+
+NO_SHARDS = """\
+name: In no shards
+on: {schedule: [{cron: "17 4 * * *"}]}
+permissions: {}
+jobs:
+  backup-production:
+    permissions: {actions: read, contents: read}
+    uses: fac/backup-actions/.github/workflows/backup.yml@v1
+    with: {space: production, kind: daily, shards: 0}
+    secrets: inherit
+  restore-staging:
+    permissions: {actions: read, contents: read}
+    uses: fac/backup-actions/.github/workflows/restore.yml@v1
+    with: {source: production, target: staging, backup-id: production_20261122T201653Z_daily, shards: 0}
+    secrets: inherit
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_no_shards_at_all_are_refused_and_not_a_green_run_in_which_nothing_was_done(
+    act: Act, world: World, api: str, spaces: dict[str, Space]
+) -> None:
+    world.run_id = 7004
+    night(world)
+    before = spaces["production"].stored()
+    act.workflow("none.yml", NO_SHARDS)
+    secrets = spaces["production"].secrets()
+    ran = act.run("none.yml", event="schedule", api=api, secrets=secrets, actor="bob", run_id=7004)
+    assert not ran.passed, ran.log()
+    for job in ("Back up production", "Restore staging"):
+        assert results(ran)[job] == "failure"
+        assert "exit-code-2" in ran.summary(job)
+        assert "0 is not in the range x>=1" in ran.log(job)
+    assert spaces["production"].stored() == before

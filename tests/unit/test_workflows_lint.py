@@ -77,6 +77,13 @@ def test_a_reusable_workflow_decides_first_without_secrets_of_the_data(name: str
     assert all("permissions" in job and "timeout-minutes" in job for job in jobs.values())
 
 
+@pytest.mark.parametrize("name", ["backup", "restore"])
+def test_with_every_number_of_shards_either_the_shards_work_or_the_last_job_works_alone(name: str) -> None:
+    _, *shared, last = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())["jobs"].values()
+    assert [job["if"] for job in shared] == ["inputs.shards > 1"] * 2
+    assert "(!(inputs.shards > 1) || needs." in last["if"], "no number is between the two"
+
+
 @pytest.mark.parametrize("name", ["restore", "purge", "sweep"])
 def test_every_job_of_a_workflow_mints_the_members_token_under_the_same_condition(name: str) -> None:
     jobs = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())["jobs"]

@@ -168,7 +168,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         5, "a journal is believed that a swap was done", "operations/restore_database.py",
         "        if not self._serves():\n            return False\n        self._new", "        self._new",
         ("integration/test_recovery.py::"
-         "test_a_forged_journal_makes_no_restore_succeed_that_has_replaced_nothing",),
+         "test_a_forged_journal_that_names_a_kept_database_makes_no_restore_succeed_either",),
     ),
     Mutation(
         5, "a failure without an undo is told as put back", "operations/restore.py",

@@ -222,6 +222,24 @@ def test_a_forged_journal_makes_no_restore_succeed_that_has_replaced_nothing(spa
         space.sql("UPDATE parent SET name = 'broken'")
 
 
+def test_a_forged_journal_that_names_a_kept_database_makes_no_restore_succeed_either(space: Space) -> None:
+    text = space.matrix.read_text()
+    assert "  dev: {" in text
+    space.matrix.write_text(text.replace("  dev: {", "  dev: {keep_previous: 24, ", 1))
+    backup_id = space.backup()
+    wanted = space.state()
+    space.sql("UPDATE parent SET name = 'another'")
+    another = space.backup()
+    assert space.restore(another).code == 0
+    kept = next(name for name in space.databases() if "_fac_old_" in name)
+    told = {"source": "dev", "backup_id": backup_id, "undo_id": "", "mode": "beside", "before_swap": "", "new": "nope",
+            "kept": kept}  # fmt: skip
+    store_of(space).journal.begin("restore", owner="somebody", step="swapped", data=told)
+    done = space.restore(backup_id)
+    assert done.code == 0, done.err
+    assert space.state() == wanted
+
+
 def test_a_damaged_way_back_is_noticed_before_an_in_place_restore_wipes(
     pg18: PostgresServer, s3: S3Server, tmp_path: Path, unique: str
 ) -> None:

@@ -243,7 +243,7 @@ class _Work:
             return False
         known = str(left.data.get("undo_id") or "")
         try:
-            undo = self.target.store.catalog.read(BackupId.parse(known)) if known else None
+            undo = self.target.store.catalog.read(BackupId.parse(known), future_too=True) if known else None
         except FacBackupError as error:
             log.warning("The pre-restore backup of the killed restore is not to be had: %s", error.what)
             if not wiped:
@@ -269,7 +269,8 @@ class _Work:
         data = unfinished.data if unfinished is not None and unfinished.step == "adding" else {}
         if data.get("undo_id") and data.get("backup_id") == self.chosen.manifest.id:
             self._alive()
-            self._documents.take_away(self.target.store.catalog.read(BackupId.parse(str(data["undo_id"]))))
+            undo_id = BackupId.parse(str(data["undo_id"]))
+            self._documents.take_away(self.target.store.catalog.read(undo_id, future_too=True))
 
     # 6 to 10 ------------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Where the time of a backup and of a restore goes, and how soon a backup reads its first byte.
+"""Where the time of a backup and of a restore goes, how soon a step's program starts and a backup reads its first byte.
 
 python -m benchmarks.profile                (a quarter of the usual database; a minute or two)
 BENCH_SCALE=1 python -m benchmarks.profile
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +31,7 @@ from .world import World
 
 TO = "BENCH_PROFILE_TO"
 BEGAN = "BENCH_PROFILE_BEGAN"
+BOOTSTRAP = Path(__file__).parents[1] / "actions" / "bootstrap.sh"
 
 
 class Clocks:
@@ -134,8 +137,27 @@ def show(what: str, ours: Profiled, run: Run) -> None:
         print(f"| {stage} | {count:,.0f} | {wall:.2f} | {cpu:.2f} |")
 
 
+def step_starts() -> None:
+    """How long an action's step takes until its program speaks: in a job's first step its Python environment is made of
+    cached wheels, later ones find it. (Wheels are fetched before the clock starts. What the program says is that it is
+    not in a job of GitHub's: by then it has started and looked around.)
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        print("\n| from a step's start until its program speaks | wall s |\n|---|---:|")
+        for number, what in enumerate(("", "first step of a job, wheels cached", "a later step")):
+            temp = Path(folder) / f"job{min(number, 1)}"
+            temp.mkdir(exist_ok=True)
+            env = {key: value for key, value in os.environ.items() if not key.startswith(("GITHUB_", "FAC_BACKUP_"))}
+            env |= {"GITHUB_ACTIONS": "true", "RUNNER_TEMP": str(temp), "RUNNER_TOOL_CACHE": f"{folder}/cache"}
+            began = time.monotonic()
+            subprocess.run([BOOTSTRAP, "backup"], env=env, capture_output=True, check=False)
+            if what:
+                print(f"| {what} | {time.monotonic() - began:.2f} |")
+
+
 def main() -> None:
     """Build, back up twice, restore; print each."""
+    step_starts()
     submissions = round(SUBMISSIONS * float(os.environ.get("BENCH_SCALE", "0.25")))
     with World() as world:
         ours = Profiled(world)

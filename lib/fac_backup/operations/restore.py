@@ -49,6 +49,7 @@ from fac_backup.plain.errors import (
     ActNowError,
     FacBackupError,
     FailedError,
+    IntegrityError,
     LockedError,
     NoSuchBackupError,
     RefusedError,
@@ -146,7 +147,7 @@ def run(
         for overtaken in stages.give_up_all(target.store, but=prepared.plan):
             log.warning("%s, of which only some shards are done, is given up", overtaken)
         work = _Work(chosen, target, around, lease, ours, plan, own, prepared.listed)
-        work.begin(unfinished, with_undo=admission.decision.pre_restore or plan.mode == "in-place")
+        work.begin(with_undo=admission.decision.pre_restore or plan.mode == "in-place")
         work.carry_out()
     done = restore_plan.done(plan, chosen, target, work.undo, around, began, work.facts)
     if work.not_after is not None:
@@ -191,19 +192,21 @@ class _Work:
 
     # 5 ------------------------------------------------------------------------------------------------------------
 
-    def begin(self, unfinished: JournalEntry | None, *, with_undo: bool) -> None:
+    def begin(self, *, with_undo: bool) -> None:
         """Keep what is there in a pre-restore backup, find the one of a killed restore that is gone on with; write the
         journal."""
-        before = [restore_database.as_reached(self.target.database, entry) for entry in self._journals()]
-        left = before[-1] if before and unfinished is not None else None
+        journals = self.target.store.journal.unfinished()
+        before = [restore_database.as_reached(self.target.database, entry) for entry, _ in journals]
+        left = before[-1] if before else None
         goes_on = left is not None and self._goes_on(left)
         wiped = left is not None and restore_database.is_wiped(left)
         data: dict[str, Any] = {}
+        step = "begun"
         if goes_on and left is not None:
             # Its undo is the state before it, and so is what is put back if this one fails.
             self._documents.half_replaced(replaced=left.step in DOCUMENTS_TOO)
-            data = left.data
-        elif not goes_on:
+            data, step = left.data, left.step
+        else:
             self._superseded = next((entry for entry in reversed(before) if entry.step in HALF_REPLACED), None)
             self._take_away(left)
         if with_undo and not wiped:
@@ -221,14 +224,10 @@ class _Work:
             own_sql.KEY: self.own.before.digest,
         }
         data.update(self._database.remembers(data))
-        step = left.step if goes_on and left is not None else "begun"
         self._journal = self.target.store.journal.begin("restore", owner=self.around.who, step=step, data=data)
         for entry in before:  # only now: a kill in between must not make a half replaced target look like a whole one
             self.target.store.journal.finish(entry)
         self._audit("begun")
-
-    def _journals(self) -> list[JournalEntry]:
-        return [entry for entry, _ in self.target.store.journal.unfinished()]
 
     def _goes_on(self, left: JournalEntry) -> bool:
         """Whether this restore finishes a killed one, whose undo it finds: one of the same backup, with the same SQL
@@ -244,7 +243,7 @@ class _Work:
         known = str(left.data.get("undo_id") or "")
         try:
             undo = self.target.store.catalog.read(BackupId.parse(known), future_too=True) if known else None
-        except FacBackupError as error:
+        except (NoSuchBackupError, IntegrityError) as error:
             log.warning("The pre-restore backup of the killed restore is not to be had: %s", error.what)
             if not wiped:
                 return False

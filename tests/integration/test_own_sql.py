@@ -112,6 +112,9 @@ def test_a_command_before_the_swap_gets_the_new_databases_address_and_nothing_in
     )
     command = f"{sys.executable} {program} "
     services = {"VCAP_SERVICES": "{}"}
+    done = space.restore(backup_id, "--before-swap-command", "no-such-program 1")
+    assert (done.code, space.stored("journal/")) == (2, []), "noticed before anything begins"
+    assert "no-such-program" in done.last
     done = space.restore(backup_id, "--before-swap-command", command + "3", env=services)
     assert done.code == 1
     assert "failed (exit code 3)" in done.last

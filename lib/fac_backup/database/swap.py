@@ -113,7 +113,7 @@ def create_beside(
     except psycopg2.errors.InsufficientPrivilege:
         raise FailedError(
             f"The role of {database.called} may not create databases",
-            next_step="Grant it CREATEDB, or set `replace: in-place` for this space in the matrix.",
+            next_step="Grant it CREATEDB; a rehearsal may have another server (FAC_BACKUP_SCRATCH_DATABASE_URL).",
         ) from None
     except psycopg2.Error as error:
         raise failure(error, f"A database beside {database.called} could not be created") from None

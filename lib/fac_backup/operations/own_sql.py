@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from fac_backup.database.connection import Database
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.errors import ActNowError, FacBackupError, RefusedError, Stopped, UsageError
 from fac_backup.plain.manifest import Manifest
+from fac_backup.plain.text import one_line
 from fac_backup.policy.matrix import Path as RestorePath
 from fac_backup.report.views import Fact
 from fac_backup.store.records import JournalEntry
@@ -177,6 +179,12 @@ def _read(name: str) -> str:
 
 def _words(command: str) -> tuple[str, ...]:
     try:
-        return tuple(shlex.split(command))
+        words = tuple(shlex.split(command))
     except ValueError:
         raise UsageError("--before-swap-command has a quotation mark without its other half") from None
+    if words and shutil.which(words[0]) is None:
+        raise UsageError(
+            f"--before-swap-command names no program that is here: {one_line(words[0], 100)}",
+            next_step="Give its path, or one that PATH leads to.",
+        )
+    return words

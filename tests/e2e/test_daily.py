@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from threading import Lock
 
 import pytest
 import yaml
 
 from tests.e2e.spaces import Space
 from tests.support.act import ROOT, Act, Ran
+from tests.support.faults import S3Front
 from tests.support.github_api import World
 
 SECRETS = ("DATABASE_URL", "BUCKET", "BUCKET_CREDENTIALS", "DOCUMENTS", "DOCUMENTS_CREDENTIALS")
@@ -183,6 +185,73 @@ def test_four_shards_copy_four_add_and_the_last_job_of_each_finishes(
     assert "added</th><td>0<" in ran.summary("Restore staging"), "the shards had added all"
     for secret in all_secrets(spaces).values():
         assert secret not in ran.log()
+
+
+def rerun_of_shards(act: Act, failed: str, backup_id: str) -> None:
+    """What "Re-run failed jobs" runs of backup.yml: the failed shard and the last job, with what the plan had said."""
+    path = act.library / ".github/workflows/backup.yml"
+    text = re.sub(r"^  plan:\n(?:    .*\n)+", "", path.read_text(), flags=re.MULTILINE)
+    text = text.replace("needs: [authorize, plan", "needs: [authorize")
+    text = text.replace("needs.plan.outputs.shard-list", f"'[{failed}]'")
+    path.write_text(text.replace("needs.plan.outputs.backup-id", f"'{backup_id}'"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_shard_that_failed_is_run_again_alone_and_no_document_is_copied_twice(
+    act: Act, world: World, api: str, spaces: dict[str, Space]
+) -> None:
+    world.run_id = 7005
+    night(world)
+    production = spaces["production"]
+    production.fill("shards")
+    for number in range(5, 12):
+        production.s3.client().put_object(Bucket=production.documents, Key=f"b/{number}.txt", Body=b"%d" % number)
+    copied: list[str] = []
+    denied: list[str] = []
+    one_by_one = Lock()
+
+    def fault(method: str, path: str) -> str:
+        """In attempt 1 the last document may not be copied, whichever shard has it; the shard's others are by then."""
+        if method != "PUT" or not path.startswith(f"/{production.backups}/all/production/documents/"):
+            return ""
+        with one_by_one:
+            if len(copied) == 11 and not denied:
+                denied.append(path)
+            if denied[-1:] == [path]:
+                return "403"
+            copied.append(path)
+        return ""
+
+    act.workflow("shards.yml", in_shards().partition("  restore-staging:")[0])
+    with S3Front(production.s3.port, fault) as front:
+        given = {
+            name: value.replace(production.s3.endpoint, front.endpoint)
+            for name, value in production.secrets("PRODUCTION_").items()
+        }
+        first = act.run("shards.yml", event="schedule", api=api, secrets=given, actor="bob", run_id=7005)
+        assert not first.passed, first.log()
+        # act calls every shard failed that ends after one that did: the summaries tell which it was.
+        done = {number for number in "1234" if f"Shard {number} of 4 is copied" in first.summary("Documents of")}
+        (failed,) = set("1234") - done
+        assert "Back up production" not in results(first), "no last job, no backup"
+        made = first.outputs("Dump and plan")["backup-id"]
+        assert f"all/production/catalog/{made}.json" not in production.stored()
+
+        assert len(set(copied)) == 11
+        denied.append("nothing more")
+        rerun_of_shards(act, failed, made)
+        world.attempt(2, event="schedule", actor="bob", triggering_actor="carol")
+        again = act.run(
+            "shards.yml", event="schedule", api=api, secrets=given, actor="bob", triggering_actor="carol", run_id=7005,
+            attempt=2,
+        )  # fmt: skip
+    assert again.passed, again.log()
+    assert len(results(again)) == 2, "the shard that failed and the last job"
+    assert again.outputs("work")["backup-id"] == made
+    assert f"all/production/catalog/{made}.json" in production.stored()
+    assert copied[11:] == denied[:1], "attempt 2 copies the one document that was lacking"
+    production.fill("production")
 
 
 NO_SHARDS = """\

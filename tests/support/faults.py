@@ -105,16 +105,17 @@ def once_after(rng: random.Random, most: int, kinds: tuple[str, ...]) -> Callabl
     return fault
 
 
+CODES = {"403": "AccessDenied", "500": "InternalError", "503": "SlowDown"}
 S3_FAULTS = ("500", "503", "half body", "dropped", "stale list")
 
 
 class S3Front:
     """An S3 endpoint that passes requests on, and answers wrongly where ``fault(method, path)`` says so.
 
-    Faults: ``500`` (InternalError), ``503`` (SlowDown), ``half body`` (the answer breaks off), ``dropped`` (done by the
-    server, but the answer never arrives), ``stale list`` (a LIST is answered with what it was when first asked), ``head
-    only`` (the connection breaks between head and body of the request, of which a server like SeaweedFS keeps an empty
-    object).
+    Faults: ``403`` (AccessDenied), ``500`` (InternalError), ``503`` (SlowDown), ``half body`` (the answer breaks off),
+    ``dropped`` (done by the server, but the answer never arrives), ``stale list`` (a LIST is answered with what it was
+    when first asked), ``head only`` (the connection breaks between head and body of the request, of which a server like
+    SeaweedFS keeps an empty object).
     ``watch(method, path, body)`` sees each request first; where it returns False the request goes no further.
     """
 
@@ -187,9 +188,8 @@ class S3Front:
             what = ""
         if what:
             self.done.append(what)
-        if what in ("500", "503"):
-            code = "InternalError" if what == "500" else "SlowDown"
-            self._send(request, int(what), [], f"<Error><Code>{code}</Code></Error>".encode())
+        if what in CODES:
+            self._send(request, int(what), [], f"<Error><Code>{CODES[what]}</Code></Error>".encode())
             return
         if what == "stale list" and request.path in self._lists:
             self._send(request, *self._lists[request.path])

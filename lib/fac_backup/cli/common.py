@@ -179,7 +179,7 @@ def interrupt(number: int, _frame: object) -> None:
     raise Stopped(
         FailedError(
             f"Interrupted by {signal.Signals(number).name}",
-            state="What had been begun was put back.",
+            state="It stopped there; what it had done by then stays.",
             next_step="Run it again when you want it.",
         )
     )

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -28,12 +29,14 @@ from fac_backup.operations.result import Result
 from fac_backup.operations.shown import dumping
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.backup_id import BackupId
-from fac_backup.plain.errors import FailedError, UsageError
+from fac_backup.plain.errors import FacBackupError, FailedError, Stopped, UsageError
 from fac_backup.plain.manifest import Documents, Figures, Manifest
-from fac_backup.store import trail
+from fac_backup.store import layout, trail
+from fac_backup.store.bucket import BucketError
 from fac_backup.store.catalog import Entry
 from fac_backup.store.cuts import cut
 from fac_backup.store.locks import Lease
+from fac_backup.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -67,23 +70,26 @@ def run(request: BackupRequest, around: Surroundings) -> Result:
     opened = opening.open_space(around, wanted.space)
     markers.refuse_another_space(opened)
     opened.store.open_for_writing()
+    committing: list[BackupId] = []
     with (
+        telling(opened.store, committing),
         opened.store.locks.acquire("store", "shared", wait=around.patience(LOCK_WAIT)) as lease,
         opened.store.locks.acquire("space", "shared", wait=around.patience(LOCK_WAIT)),
     ):
         reader = engine.of(wanted.engine, wanted.space, around)
         with engine.read_by(reader, opened, wanted.archives, wanted.manage_py, around) as there:
-            manifest = take(there, around, replace(wanted, engine=reader), lease, began=began)
+            manifest = take(there, around, replace(wanted, engine=reader), lease, began=began, committing=committing)
     return views.backup_result(manifest, opened, around)
 
 
 def take(
     opened: Opened, around: Surroundings, wanted: BackupRequest, lease: Lease, *, began: float,
-    listed: tuple[Documents, ...] = (),
+    listed: tuple[Documents, ...] = (), committing: list[BackupId] | None = None,
 ) -> Manifest:  # fmt: skip
     """Steps 4 to 7, for whoever holds the locks: also a restore that takes its ``pre-restore`` backup.
 
-    ``listed`` are listings newer than those of the newest backup, where a restore's shards have made some.
+    ``listed`` are listings newer than those of the newest backup, where a restore's shards have made some;
+    ``committing`` gets the backup's id just before it may exist, for ``telling``.
     """
     store = opened.store
     backup_id = free_id(wanted, opened, around.clock(), around.who)
@@ -125,9 +131,43 @@ def take(
         database=part,
         documents=tuple(result.documents for result in copied),
     )
+    if committing is not None:
+        committing.append(backup_id)
     store.catalog.commit(manifest, lease, signer=opened.signer)
     store.audit.record("backup", "done", actor=around.run.actor, run=around.run.url, facts={"backup_id": manifest.id})
     return manifest
+
+
+@contextmanager
+def telling(store: Store, committing: list[BackupId]) -> Iterator[None]:
+    """Whoever stops a backup, or loses its bucket, is told whether there is one: there is from its manifest's PUT on.
+
+    ``committing`` is empty before that.
+    """
+    try:
+        yield
+    except Stopped as stopped:
+        _tell(stopped.told, store, committing)
+        raise
+    except BucketError as error:
+        if committing:
+            _tell(error, store, committing)
+        raise
+
+
+def _tell(error: FacBackupError, store: Store, committing: list[BackupId]) -> None:
+    error.state = "No backup was made."
+    for backup_id in committing:
+        there = False
+        with suppress(FacBackupError):
+            there = store.bucket.head(layout.manifest_key(backup_id)) is not None
+        if there:
+            error.state = f"The backup {backup_id} is complete, and can be restored."
+            error.next_step = "Run it again only if you want another one."
+            error.data["backup_id"] = str(backup_id)
+        else:  # the PUT may be under way still
+            error.state = f"Whether the backup {backup_id} is complete is not known."
+            error.next_step = f"See whether `fac-backup list --space {store.space}` shows it; if not, run it again."
 
 
 class _Documents:

@@ -19,6 +19,7 @@ from fac_backup.operations.archives import LIVE
 from fac_backup.operations.opening import Opened
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
+from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.errors import UsageError
 from fac_backup.plain.text import plural
 
@@ -43,13 +44,15 @@ def run(request: ImportRequest, around: Surroundings) -> Result:
     opened = opening.open_space(around, space)
     media = _media_of(request, opened)
     markers.refuse_another_space(opened)
+    committing: list[BackupId] = []
     with ExitStack() as stack:
+        stack.enter_context(backup.telling(opened.store, committing))
         archive = stack.enter_context(archives.open_database(request.database))
         opened.store.open_for_writing()
         lease = stack.enter_context(opened.store.locks.acquire("store", "shared", wait=backup.LOCK_WAIT))
         lent, left_out = stack.enter_context(archives.lent(opened, archive, media, around))
         wanted = backup.BackupRequest(space=space, kind="manual", note=request.note or "imported", engine=engine.IMPORT)
-        manifest = backup.take(lent, around, wanted, lease, began=began)
+        manifest = backup.take(lent, around, wanted, lease, began=began, committing=committing)
     result = views.backup_result(manifest, opened, around)
     warnings = result.outcome.warnings
     if left_out:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from fac_backup.operations import catalog_view, gate, opening, stages
@@ -16,6 +18,7 @@ from fac_backup.operations.renewing import references_of
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.backup_id import BackupId
+from fac_backup.plain.errors import Stopped, told
 from fac_backup.plain.text import size
 from fac_backup.policy.retention import Decision
 from fac_backup.report.views import Fact, Outcome, PlanRow
@@ -43,7 +46,8 @@ def run(space: str, dry_run: bool, around: Surroundings) -> Result:
         plan = _plan(store, around, entries, store.pins.active())
         return _result(space, entries, plan, None, began, trail.gaps(store, entries), dry_run=True)
     signing = opening.signer(around, space)
-    with store.locks.acquire("store", "exclusive", wait=around.patience(LOCK_WAIT)) as lease:
+    begun: list[BackupId] = []
+    with _telling(begun), store.locks.acquire("store", "exclusive", wait=around.patience(LOCK_WAIT)) as lease:
         entries = store.catalog.entries()
         missing = trail.gaps(store, entries)  # before those go that tell of them
         decisions = _plan(store, around, entries, store.pins.active())
@@ -52,6 +56,7 @@ def run(space: str, dry_run: bool, around: Surroundings) -> Result:
                 continue
             lease.check()
             log.info("Removing %s: %s", decision.id, decision.reason)
+            begun.append(decision.id)
             store.tombstones.put(decision.id, by=around.who, rule=decision.reason, signer=signing)
             store.catalog.remove(decision.id)
         waits = stages.under_way(store.pins.active(), (entry.id for entry in entries))
@@ -64,6 +69,22 @@ def run(space: str, dry_run: bool, around: Surroundings) -> Result:
                    "missing": [str(gap.id) for gap in missing]},
         )  # fmt: skip
     return _result(space, entries, decisions, freed, began, missing, dry_run=False)
+
+
+@contextmanager
+def _telling(begun: list[BackupId]) -> Iterator[None]:
+    """Whoever stops a purge, and whoever sees it fail, is told that the backups it had ``begun`` to remove are gone."""
+    try:
+        yield
+    except BaseException as error:
+        known = told(error)
+        if known is not None and begun:
+            known.state = "What was removed by then stays removed; every backup that is still listed is whole."
+            if isinstance(error, Stopped) or not known.next_step:
+                known.next_step = "Run it again: it goes on with the rest."
+        elif isinstance(error, Stopped):
+            error.told.state = "No backup was removed."
+        raise
 
 
 def _plan(

@@ -88,13 +88,14 @@ def run(request: BackupRequest, sharding: Sharding, around: Surroundings) -> Res
     opened = opening.open_space(around, wanted.space)
     markers.refuse_another_space(opened)
     opened.store.open_for_writing()
-    with locked(opened, around) as (lease, _):
+    committing: list[BackupId] = []
+    with backup.telling(opened.store, committing), locked(opened, around) as (lease, _):
         if sharding.stage == "plan":
             return _plan(opened, around, wanted, sharding, began)
         named = BackupId.parse(wanted.backup_id)
         if sharding.stage == "copy":
             return _copy(opened, around, named, sharding, lease)
-        return views.backup_result(_commit(opened, around, named, lease), opened, around)
+        return views.backup_result(_commit(opened, around, named, lease, committing), opened, around)
 
 
 @contextmanager
@@ -253,10 +254,13 @@ def _copied(plan: Plan, part: Part, took: float, *, again: bool) -> Result:
 # commit -----------------------------------------------------------------------------------------------------------
 
 
-def _commit(opened: Opened, around: Surroundings, backup_id: BackupId, lease: Lease) -> Manifest:
+def _commit(
+    opened: Opened, around: Surroundings, backup_id: BackupId, lease: Lease, committing: list[BackupId]
+) -> Manifest:
     store = opened.store
     made = _made_before(opened, around, backup_id)
     if made is not None:
+        committing.append(backup_id)
         stages.forget(store, backup_id)
         return made
     plan = stages.plan_of(opened, around, backup_id)
@@ -293,6 +297,7 @@ def _commit(opened: Opened, around: Surroundings, backup_id: BackupId, lease: Le
         database=plan.database,
         documents=whole,
     )
+    committing.append(backup_id)
     store.catalog.commit(manifest, lease, signer=opened.signer)
     store.audit.record("backup", "done", actor=around.run.actor, run=around.run.url, facts={"backup_id": manifest.id})
     stages.forget(store, backup_id)

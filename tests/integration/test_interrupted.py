@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import time
@@ -14,7 +15,7 @@ import pytest
 from tests.support.faults import S3Front
 from tests.support.postgres import PostgresServer
 from tests.support.s3 import S3Server
-from tests.support.space import Space
+from tests.support.space import FAC_BACKUP, Space
 
 BACKUP = ("backup", "--space", "dev", "--kind", "daily")
 
@@ -107,3 +108,37 @@ def test_a_list_that_is_interrupted_claims_nothing_of_putting_back(space: Space)
     done = interrupted(space, "GET", "list-type", "list", "--space", "dev")
     assert done.returncode == 1
     assert "Interrupted by SIGINT. It stopped there; what it had done by then stays." in done.stderr
+
+
+def with_stdout(space: Space, where: str, *arguments: str) -> tuple[int, str]:
+    """Exit code and stderr of a command whose stdout is ``where``: "closed" (| true) or "full" (> /dev/full)."""
+    words = shlex.join([FAC_BACKUP, *arguments])
+    line = f"{words} | true; exit ${{PIPESTATUS[0]}}" if where == "closed" else f"{words} > /dev/full"
+    done = subprocess.run(
+        ["bash", "-c", line], env=space.env(), cwd=space.folder, text=True, stderr=subprocess.PIPE, check=False
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("where", ["closed", "full"])
+def test_a_restore_whose_result_cannot_be_printed_is_done_and_names_its_undo(space: Space, where: str) -> None:
+    made = space.backup()
+    code, err = with_stdout(
+        space, where, "restore", "--source", "dev", "--target", "dev", "--backup-id", made, "--confirm", "dev"
+    )
+    assert code == 0, err
+    (undo,) = [one for one in listed(space) if one.endswith("pre-restore")]
+    assert f"dev was restored. The backup id is {made}. The undo id is {undo}. The result" in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("where", ["closed", "full"])
+@pytest.mark.parametrize("more", [("--space", "dev"), ("--space", "dev", "--max-age-hours", "1"), ("--space", "dve")])
+def test_what_cannot_be_printed_changes_no_exit_code_and_shows_no_traceback(
+    space: Space, where: str, more: tuple[str, ...]
+) -> None:
+    wanted = space.run("list", "--json", *more)
+    code, err = with_stdout(space, where, "list", "--json", *more)
+    assert code == wanted.code
+    assert all(wrong not in err for wrong in ("Traceback", "Exception ignored", "Unexpected"))
+    assert err.splitlines()[-1].startswith("fac-backup: ")

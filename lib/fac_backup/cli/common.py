@@ -15,6 +15,7 @@ from typing import Any, cast
 import click
 
 from fac_backup.cli.complete import completion
+from fac_backup.cli.streams import say
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings, surroundings
 from fac_backup.plain.errors import FacBackupError, FailedError, Stopped, UsageError
@@ -43,14 +44,26 @@ class Console:
             actions.fold(self.operation)
 
     def finish(self, result: Result) -> None:
-        """Print a result: JSON or text on stdout; inside Actions also outputs and step summary."""
+        """Print a result: JSON or text on stdout; inside Actions also outputs and step summary.
+
+        Where stdout is closed or full, the operation is done all the same: one line on stderr has what must be known.
+        """
         self._unfold()
         if self.json:
-            click.echo(json.dumps(result.as_json(), indent=1))
+            text = json.dumps(result.as_json(), indent=1)
         else:
             from fac_backup.report import table
 
-            click.echo(result.printed or table.outcome(result.outcome, public=self.inside_actions))
+            text = result.printed or table.outcome(result.outcome, public=self.inside_actions)
+        wrong = say(text)
+        if wrong is not None:
+            ids = {
+                "backup": result.outcome.backup_id or result.data.get("backup_id"),
+                "undo": result.data.get("undo_id"),
+            }
+            named = "".join(f" The {word} id is {one}." for word, one in ids.items() if one)
+            why = f"The result could not be printed ({wrong.strerror})."
+            say(f"fac-backup: {self._safe(f'{result.outcome.title}.{named} {why}')}", err=True)
         if self.inside_actions:
             from fac_backup.cli import actions
 
@@ -63,8 +76,8 @@ class Console:
         self._unfold()
         if self.json:
             told = {"operation": self.operation, "exit_code": error.exit_code, "error": error.line(), **error.data}
-            click.echo(json.dumps(told))
-        click.echo(f"fac-backup: {self._safe(error.line())}", err=True)
+            say(json.dumps(told))
+        say(f"fac-backup: {self._safe(error.line())}", err=True)
         if self.inside_actions:
             from fac_backup.cli import actions
 

@@ -96,6 +96,9 @@ def main(*, inside_actions: bool = False) -> None:
         code = wrong_usage(error, arguments, inside_actions=inside_actions)
     except click.Abort:
         code = 1
+    from fac_backup.cli.streams import flush
+
+    flush()
     # Nothing is left to do: else the interpreter looks once more for cycles among all that was imported, 0.1 to 0.2 s.
     gc.freeze()
     sys.exit(code if isinstance(code, int) else 0)

@@ -32,6 +32,7 @@ from fac_backup.plain.text import duration, plural, verb
 from fac_backup.report.notices import FRESH_SECONDS
 from fac_backup.report.views import CheckRow, Fact, Outcome
 from fac_backup.store import trail
+from fac_backup.store.bucket import NotFoundError
 from fac_backup.store.catalog import Entry
 from fac_backup.store.store import Store
 
@@ -139,13 +140,17 @@ def _young_enough(manifest: Manifest, request: VerifyRequest, around: Surroundin
 
 
 def _verify(manifest: Manifest, store: Store, request: VerifyRequest, around: Surroundings) -> list[CheckRow]:
-    """The check itself; a failure is noted in the audit, and carries the backup's figures."""
+    """The check itself. What is wrong with the backup is noted in the audit; whatever else fails says nothing of it.
+
+    A failure carries the backup's figures.
+    """
     if request.check == "age":
         return [CheckRow("age", True, f"The newest backup is {_age(manifest, around)} old.")]
     try:
         return [_live(manifest, around)] if request.live else _whole(manifest, store, request, around)
     except FacBackupError as error:
-        _note(store, manifest, request, around, "failed")
+        if isinstance(error, IntegrityError | NoSuchBackupError | NotFoundError):
+            _note(store, manifest, request, around, "failed")
         error.data.update(views.figures_of(manifest, around))
         raise
 

@@ -366,3 +366,11 @@ def test_no_secret_appears_in_what_a_failing_command_prints(space: Space) -> Non
     assert done.code == 1
     assert "wrong-secret-pw" not in done.err + done.out
     assert space.s3.secret_key not in done.err + done.out
+
+
+def test_a_note_that_is_too_long_is_cut_and_there_is_a_backup_all_the_same(space: Space) -> None:
+    done = space.run("backup", "--space", "dev", "--kind", "manual", "--note", "é" * 1200, "--json")
+    assert done.code == 0, done.err
+    assert "warning: The note has 1,200 characters; the first 1,000 are kept" in done.err
+    (row,) = space.run("list", "--space", "dev", "--json").json["backups"]
+    assert row["note"] == "é" * 1000

@@ -158,8 +158,8 @@ def test_an_archive_comes_in_by_standard_input_with_the_documents_as_they_are_no
     world.project.manage("dbbackup", "--noinput")
     (database,) = world.project.backups.glob("*.psql.bin")
     world.s3.client().put_object(Bucket=world.uploads, Key="now.pdf", Body=b"%PDF")
-    made = world.done("import", "--database", "-", "--media", "live", stdin=database)
-    assert made["documents_count"] == 1
+    made = world.done("import", "--database", "-", "--media", "live", "--note", "x" * 1200, stdin=database)
+    assert made["documents_count"] == 1, "and a note that is too long is cut"
 
 
 def test_the_library_makes_the_archives_where_the_matrix_says_that_it_is_the_engine(

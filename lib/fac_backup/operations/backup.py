@@ -30,7 +30,8 @@ from fac_backup.operations.shown import dumping
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.errors import FacBackupError, FailedError, Stopped, UsageError
-from fac_backup.plain.manifest import Documents, Figures, Manifest
+from fac_backup.plain.manifest import NOTE, Documents, Figures, Manifest
+from fac_backup.plain.text import plural
 from fac_backup.store import layout, trail
 from fac_backup.store.bucket import BucketError
 from fac_backup.store.catalog import Entry
@@ -237,7 +238,14 @@ def filled_in(request: BackupRequest, around: Surroundings) -> BackupRequest:
             raise UsageError(
                 f"The backup id {named} is not one of {space} and kind {kind}", next_step="Leave it out, or correct it."
             )
-    return replace(request, space=space, kind=kind)
+    return replace(request, space=space, kind=kind, note=fitting(request.note))
+
+
+def fitting(note: str) -> str:
+    """As much of a note as a manifest takes: too long a one is no reason to have no backup."""
+    if len(note) > NOTE:
+        log.warning("The note has %s; the first %s are kept", plural(len(note), "character"), f"{NOTE:,}")
+    return note[:NOTE]
 
 
 def free_id(wanted: BackupRequest, opened: Opened, now: datetime, owner: str) -> BackupId:

@@ -45,13 +45,14 @@ def run(request: ImportRequest, around: Surroundings) -> Result:
     media = _media_of(request, opened)
     markers.refuse_another_space(opened)
     committing: list[BackupId] = []
+    note = backup.fitting(request.note or "imported")
     with ExitStack() as stack:
         stack.enter_context(backup.telling(opened.store, committing))
         archive = stack.enter_context(archives.open_database(request.database))
         opened.store.open_for_writing()
         lease = stack.enter_context(opened.store.locks.acquire("store", "shared", wait=backup.LOCK_WAIT))
         lent, left_out = stack.enter_context(archives.lent(opened, archive, media, around))
-        wanted = backup.BackupRequest(space=space, kind="manual", note=request.note or "imported", engine=engine.IMPORT)
+        wanted = backup.BackupRequest(space=space, kind="manual", note=note, engine=engine.IMPORT)
         manifest = backup.take(lent, around, wanted, lease, began=began, committing=committing)
     result = views.backup_result(manifest, opened, around)
     warnings = result.outcome.warnings

@@ -20,6 +20,9 @@ FORMAT = 1
 MAX_PIECE_BYTES = 64 * 1024 * 1024
 """No piece is larger than this before compression, so a reader's memory is bounded whatever a manifest says."""
 
+NOTE = 1000
+"""Characters that a note may have."""
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
 Identifier = Annotated[str, Field(min_length=1, max_length=63 * 4)]
@@ -179,7 +182,7 @@ class Manifest(Plain):
     created: AwareDatetime
     """The snapshot's moment, UTC."""
     finished: AwareDatetime
-    note: Annotated[str, Field(max_length=1000)] = ""
+    note: Annotated[str, Field(max_length=NOTE)] = ""
     run: Run
     previous: Previous | None = None
     """None where the space had no backup yet."""

@@ -29,11 +29,16 @@ def refuse_another_space(opened: Opened) -> None:
     finally:
         session.close()
     if found is not None and found.space != opened.space:
-        raise _wrong("database", found.space, opened.space)
+        raise _wrong("database", f"{found.space}'s", f"{opened.space}'s", _ADDRESS)
     for source in opened.sources:
         mark = documents_marker.read(source.bucket)
         if mark is not None and (mark.space, mark.label) != (opened.space, source.label):
-            raise _wrong(f"documents bucket {source.label}", mark.space, opened.space)
+            marked, wanted = f"{mark.space}'s ({mark.label})", f"{opened.space}'s ({source.label})"
+            other = (
+                f"Correct the label, {mark.label}=s3://…, or the address: labels name the documents in every backup."
+            )
+            next_step = other if mark.space == opened.space else _ADDRESS
+            raise _wrong(f"documents bucket {source.label}", marked, wanted, next_step)
 
 
 def adopt(opened: Opened, by: str, moment: datetime) -> None:
@@ -48,11 +53,11 @@ def adopt(opened: Opened, by: str, moment: datetime) -> None:
         documents_marker.adopt(source.bucket, opened.space, source.label)
 
 
-def _wrong(what: str, marked: str, wanted: str) -> RefusedError:
-    return RefusedError(
-        f"The {what} is marked as {marked}'s, not as {wanted}'s",
-        next_step="Check which address this job was given: a secret of another environment, most likely.",
-    )
+_ADDRESS = "Check which address this job was given: a secret of another environment, most likely."
+
+
+def _wrong(what: str, marked: str, wanted: str, next_step: str) -> RefusedError:
+    return RefusedError(f"The {what} is marked as {marked}, not as {wanted}", next_step=next_step)
 
 
 def renew(opened: Opened) -> None:

@@ -1,0 +1,27 @@
+"""What a tired operator mistypes is told as what it is, with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.postgres import PostgresServer
+from tests.support.s3 import S3Server
+from tests.support.space import Space
+
+
+@pytest.fixture
+def space(pg18: PostgresServer, s3: S3Server, tmp_path: Path, unique: str) -> Iterator[Space]:
+    made = Space(pg18, s3, tmp_path, unique).fill(100, 8)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("command", ["backup", "adopt"])
+def test_a_wrong_label_is_told_as_a_wrong_label(space: Space, command: str) -> None:
+    done = space.run(command, "--space", "dev", env={"FAC_BACKUP_DOCUMENTS": f"media=s3://{space.documents}"})
+    assert done.code == 3
+    assert "is marked as dev's (uploads), not as dev's (media). Nothing was changed. Correct the label" in done.last
+    assert "another environment" not in done.last

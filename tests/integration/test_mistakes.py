@@ -25,3 +25,9 @@ def test_a_wrong_label_is_told_as_a_wrong_label(space: Space, command: str) -> N
     assert done.code == 3
     assert "is marked as dev's (uploads), not as dev's (media). Nothing was changed. Correct the label" in done.last
     assert "another environment" not in done.last
+
+
+def test_unlock_of_a_bucket_that_is_not_there_does_not_say_that_no_lock_is_held(space: Space) -> None:
+    done = space.run("unlock", "--space", "dev", env={"FAC_BACKUP_BUCKET": "s3://no-such-bucket"})
+    assert done.code == 1, done.out
+    assert "The backups bucket of dev does not exist" in done.last

@@ -22,6 +22,7 @@ def run(space: str, owner: str, confirm: str, around: Surroundings) -> Result:
         gate.admit(gate.Wish("unlock", space=space, confirm=confirm), around)
     else:
         gate.admit(gate.Wish("list", space=space), around)
+    store.bucket.check()  # one that is not there has no locks either, and is not what was meant
     held: list[tuple[Name, Holder, bool]] = []
     for name in LOCKS:
         dead = {holder.token for holder in store.locks.expired(name)}

@@ -30,4 +30,12 @@ def test_a_wrong_label_is_told_as_a_wrong_label(space: Space, command: str) -> N
 def test_unlock_of_a_bucket_that_is_not_there_does_not_say_that_no_lock_is_held(space: Space) -> None:
     done = space.run("unlock", "--space", "dev", env={"FAC_BACKUP_BUCKET": "s3://no-such-bucket"})
     assert done.code == 1, done.out
-    assert "The backups bucket of dev does not exist" in done.last
+    assert "The backups bucket of dev does not exist. Nothing was changed. Check" in done.last
+
+
+@pytest.mark.parametrize("command", ["list", "purge", "backup"])
+def test_an_endpoint_without_a_scheme_is_told_with_how_to_write_it(space: Space, command: str) -> None:
+    done = space.run(command, "--space", "dev", env={"AWS_ENDPOINT_URL_S3": "s3.example.org"})
+    assert done.code == 2, done.err
+    assert "is not an address. Nothing was changed. Write AWS_ENDPOINT_URL_S3" in done.last
+    assert "example.org" not in done.last

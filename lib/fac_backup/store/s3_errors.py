@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fac_backup.plain.errors import FacBackupError, FailedError
+from fac_backup.plain.errors import FacBackupError, FailedError, UsageError
 from fac_backup.plain.text import one_line
 
 if TYPE_CHECKING:
@@ -121,6 +121,11 @@ def for_exception(error: BaseException, role: str, doing: str, attempts: int = 1
         return DeniedError(f"There are no usable credentials for {role}", next_step=CREDENTIALS)
     if isinstance(error, (boto.ProfileNotFound, boto.ConfigParseError)):
         return BucketError(f"The AWS configuration that {role} would use cannot be read", next_step="Correct AWS_*.")
+    if isinstance(error, ValueError) and "Invalid endpoint" in str(error):
+        return UsageError(
+            f"The endpoint of {role} is not an address",
+            next_step="Write AWS_ENDPOINT_URL_S3 (or AWS_ENDPOINT_URL) as https://host, or unset it.",
+        )
     # botocore keeps the cause, which alone tells a refused connection from an unknown host, in kwargs
     text = str(error.kwargs.get("error", error) if isinstance(error, boto.BotoCoreError) else error)
     if isinstance(error, boto.ConnectTimeoutError | boto.ReadTimeoutError) or "timed out" in text:

@@ -39,3 +39,10 @@ def test_an_endpoint_without_a_scheme_is_told_with_how_to_write_it(space: Space,
     assert done.code == 2, done.err
     assert "is not an address. Nothing was changed. Write AWS_ENDPOINT_URL_S3" in done.last
     assert "example.org" not in done.last
+
+
+@pytest.mark.parametrize("command", ["list", "purge", "verify"])
+def test_who_names_a_bucket_that_is_not_there_is_told_that_nothing_was_changed(space: Space, command: str) -> None:
+    done = space.run(command, "--space", "dev", env={"FAC_BACKUP_BUCKET": "s3://no-such-bucket"})
+    assert done.code == 1
+    assert "The backups bucket of dev does not exist. Nothing was changed. Check" in done.last

@@ -16,6 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
+from fac_backup.plain.errors import TARGET_AS_BEFORE
 from fac_backup.plain.locations import BucketAddress
 
 from . import listing, transfers
@@ -94,10 +95,16 @@ class Bucket:
         return other
 
     def check(self) -> None:
-        """Raise a FacBackupError unless the bucket is there and lists its objects for these credentials."""
-        self.wire.request(
-            "GET", "", "list objects", query=[("list-type", "2"), ("max-keys", "1"), ("prefix", self.full(""))]
-        )
+        """Raise a FacBackupError unless the bucket is there and lists its objects for these credentials.
+
+        For the first contact: nothing was changed yet, and the error says so.
+        """
+        query = [("list-type", "2"), ("max-keys", "1"), ("prefix", self.full(""))]
+        try:
+            self.wire.request("GET", "", "list objects", query=query)
+        except BucketError as error:
+            error.state = TARGET_AS_BEFORE
+            raise
 
     def get(self, key: str, *, limit: int = GET_LIMIT) -> bytes:
         """The object's bytes. Raises NotFoundError, or TooLargeError for more than ``limit`` bytes."""

@@ -55,6 +55,12 @@ def test_pages_that_code_names_are_there() -> None:
             assert (ROOT / name).exists(), f"{path.relative_to(ROOT)} names {name}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_workflow_that_a_page_names_is_there(page: Path) -> None:
+    there = {path.stem for folder in (".github", "examples") for path in (ROOT / folder / "workflows").glob("*.yml")}
+    assert set(re.findall(r"`([a-z-]+)` workflow", page.read_text())) <= there
+
+
 def test_each_exit_code_has_its_heading_in_the_runbook_that_summaries_link_to() -> None:
     there = anchors(ROOT / "docs" / "operations.md")
     assert {Failure("", "", "", code).anchor for code in range(1, 8)} <= there

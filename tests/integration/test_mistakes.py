@@ -46,3 +46,15 @@ def test_who_names_a_bucket_that_is_not_there_is_told_that_nothing_was_changed(s
     done = space.run(command, "--space", "dev", env={"FAC_BACKUP_BUCKET": "s3://no-such-bucket"})
     assert done.code == 1
     assert "The backups bucket of dev does not exist. Nothing was changed. Check" in done.last
+
+
+def test_a_backup_without_documents_warns_where_the_one_before_it_has_some(space: Space) -> None:
+    before = space.backup()
+    none = {"FAC_BACKUP_DOCUMENTS": "none"}
+    done = space.run("backup", "--space", "dev", env=none)
+    assert done.code == 0, done.err
+    assert f"This backup has no documents; the one before it, {before}, has those of uploads." in " ".join(
+        done.out.split()
+    )
+    again = space.run("backup", "--space", "dev", env=none)
+    assert "has no documents" not in again.out, "it was said, and seems to be meant"

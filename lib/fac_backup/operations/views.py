@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 from fac_backup.operations import catalog_view
 from fac_backup.operations.opening import Opened
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.backup_id import BackupId
+from fac_backup.plain.errors import FacBackupError
 from fac_backup.plain.manifest import Manifest
 from fac_backup.plain.text import duration, plural, size
 from fac_backup.report.views import Fact, Form, Outcome
@@ -42,6 +44,13 @@ def backup_result(manifest: Manifest, opened: Opened, around: Surroundings) -> R
         )
     if around.has_matrix and not manifest.database.rows:
         warnings.append("The database has no tables. If it should have some, check which database this is.")
+    before = None if manifest.documents else _before(manifest, opened)
+    if before is not None and before.documents_count:
+        labels = ", ".join(part.label for part in before.documents if part.count)
+        warnings.append(
+            f"This backup has no documents; the one before it, {before.id}, has those of {labels}. If they "
+            "should be in it, correct FAC_BACKUP_DOCUMENTS (in a workflow: the input `documents`), and back up again."
+        )
     unfinished = opened.store.journal.unfinished()
     if unfinished:
         warnings.append(
@@ -55,6 +64,13 @@ def backup_result(manifest: Manifest, opened: Opened, around: Surroundings) -> R
         links=(("Open the restore workflow", around.restore_url),) if forms else (),
     )  # fmt: skip
     return Result(outcome, figures_of(manifest, around) | {"uploaded_bytes": figures.uploaded})
+
+
+def _before(manifest: Manifest, opened: Opened) -> Manifest | None:
+    """The backup that was the newest before this one, None if it is not to be had: it is asked for a warning only."""
+    with suppress(FacBackupError):
+        return opened.store.catalog.read(BackupId.parse(manifest.previous.id)) if manifest.previous else None
+    return None
 
 
 def forms_of(backup_id: str, around: Surroundings) -> tuple[Form, ...]:

@@ -59,3 +59,14 @@ def test_a_backup_whose_listing_of_documents_is_gone_has_failed_its_verification
         space.client().delete_object(Bucket=space.backups, Key=key)
     assert space.run("verify", "--space", "dev").code != 0
     assert verdict(space) is False
+
+
+def test_the_newest_id_comes_with_a_warning_where_its_verification_failed(space: Space) -> None:
+    made = space.backup()
+    newest = ("list", "--space", "dev", "--newest")
+    assert "verification" not in space.run(*newest).err
+    space.client().delete_object(Bucket=space.backups, Key=space.stored("objects/")[0])
+    assert space.run("verify", "--space", "dev").code == 5
+    done = space.run(*newest)
+    assert (done.code, done.out) == (0, f"{made}\n")
+    assert f"warning: {made} failed its verification on " in done.err

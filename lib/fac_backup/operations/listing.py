@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,6 +14,9 @@ from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.errors import FailedError, NoSuchBackupError, UsageError
 from fac_backup.report.views import CatalogView, Outcome
+from fac_backup.report.words import moment
+
+log = logging.getLogger(__name__)
 
 NEVER = "Nothing was ever backed up at this place. If something was, check the bucket, its prefix and the space's name."
 
@@ -69,6 +73,11 @@ def run(request: ListRequest, around: Surroundings) -> Result:
         )
         error.outcome, error.data = outcome, data
         raise error
+    if request.newest and newest and newest.verified and not newest.verified.passed:
+        log.warning(
+            "%s failed its verification on %s: `fac-backup verify --backup-id %s` says what is wrong with it",
+            newest.id, moment(newest.verified.at), newest.id,
+        )  # fmt: skip
     if request.newest and newest is None:
         raise NoSuchBackupError(
             f"There is no such backup of {space}", next_step=f"See `fac-backup list --space {space}`."

@@ -12,7 +12,7 @@ from fac_backup.hosting.settings import private_words
 from fac_backup.operations import catalog_view, gate, opening
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
-from fac_backup.plain.errors import FailedError, NoSuchBackupError, UsageError
+from fac_backup.plain.errors import FailedError, NoSuchBackupError
 from fac_backup.report.views import CatalogView, Outcome
 from fac_backup.report.words import moment
 
@@ -88,8 +88,18 @@ def run(request: ListRequest, around: Surroundings) -> Result:
 def _write_page(folder: Path, view: CatalogView, hidden: tuple[str, ...]) -> None:
     from fac_backup.report import page
 
+    text = page.render(view, hidden=hidden)
+    unfinished = folder / "index.html.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "index.html").write_text(page.render(view, hidden=hidden), encoding="utf-8")
+        try:
+            unfinished.write_text(text, encoding="utf-8")
+            unfinished.replace(folder / "index.html")
+        finally:
+            unfinished.unlink(missing_ok=True)
     except OSError as error:
-        raise UsageError(f"The page cannot be written ({error.strerror})", next_step="Name another folder.") from None
+        raise FailedError(
+            f"The page cannot be written ({error.strerror})",
+            state="A page that was there before is as it was.",
+            next_step="Make room, or name another folder.",
+        ) from None

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.test_put_back import restore, store_of
 from tests.support.faults import S3Front
 from tests.support.postgres import PostgresServer
 from tests.support.s3 import S3Server
@@ -142,3 +143,14 @@ def test_what_cannot_be_printed_changes_no_exit_code_and_shows_no_traceback(
     assert code == wanted.code
     assert all(wrong not in err for wrong in ("Traceback", "Exception ignored", "Unexpected"))
     assert err.splitlines()[-1].startswith("fac-backup: ")
+
+
+def test_a_restore_that_is_stopped_before_its_first_change_says_that_the_target_is_as_before(space: Space) -> None:
+    backup_id = space.backup()
+    with store_of(space).locks.acquire("store", "exclusive"):
+        process = space.start(*restore(backup_id))
+        time.sleep(4)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1, err
+    assert "The target is as before" in err.splitlines()[-1]

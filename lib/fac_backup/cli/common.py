@@ -18,7 +18,7 @@ from fac_backup.cli.complete import completion
 from fac_backup.cli.streams import say
 from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings, surroundings
-from fac_backup.plain.errors import FacBackupError, FailedError, Stopped, UsageError
+from fac_backup.plain.errors import STOPPED_THERE, FacBackupError, FailedError, Stopped, UsageError
 from fac_backup.plain.text import for_log, one_line
 from fac_backup.report.progress import above
 
@@ -192,7 +192,7 @@ def interrupt(number: int, _frame: object) -> None:
     raise Stopped(
         FailedError(
             f"Interrupted by {signal.Signals(number).name}",
-            state="It stopped there; what it had done by then stays.",
+            state=STOPPED_THERE,
             next_step="Run it again when you want it.",
         )
     )

@@ -46,6 +46,7 @@ from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.errors import (
+    STOPPED_THERE,
     ActNowError,
     FacBackupError,
     FailedError,
@@ -113,6 +114,17 @@ def run(
 
     ``prepare`` is called once this run may do it and the markers are the target's (``sharded_restore``).
     """
+    try:
+        return _carried_out(request, around, prepare)
+    except Stopped as stopped:
+        if stopped.told.state == STOPPED_THERE:  # else it was after the first change, and says what became of that
+            stopped.told.state = "The target is as before."
+        raise
+
+
+def _carried_out(
+    request: RestoreRequest, around: Surroundings, prepare: Callable[[Opened], Prepared] | None
+) -> Result:  # fmt: skip
     began = time.monotonic()
     refuse_nonsense(request, around)
     admission = admit(request, around)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 TARGET_AS_BEFORE = "Nothing was changed."
+STOPPED_THERE = "It stopped there; what it had done by then stays."
+"""After a signal, where nobody knows more."""
 
 
 class FacBackupError(Exception):

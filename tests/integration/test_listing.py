@@ -39,3 +39,14 @@ def test_a_page_that_cannot_be_written_leaves_the_one_that_was_there(space: Spac
     assert "The page cannot be written (File too large). A page that was there before is as it was." in done.stderr
     assert [path.name for path in folder.iterdir()] == ["index.html"]
     assert (folder / "index.html").read_bytes() == before
+
+
+@pytest.mark.parametrize("filters", [("--kind", "pre-deploy"), ("--before", "2020-01-01")])
+def test_filters_that_leave_no_backup_say_how_many_there_are(space: Space, filters: tuple[str, ...]) -> None:
+    space.backup()
+    done = space.run(*LIST, *filters)
+    assert done.code == 0
+    assert "0 of 1 backups match: leave out --kind or --before" in done.out
+    newest = space.run(*LIST, *filters, "--newest")
+    assert newest.code == 4
+    assert "There is no such backup of dev: 0 of 1 backups match." in newest.last

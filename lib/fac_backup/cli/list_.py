@@ -23,7 +23,8 @@ Examples:
 @option("--kind", default="", help="Only backups of this kind.")
 @option("--before", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"]), default=None,
         help="Only backups from before this moment, in UTC.")  # fmt: skip
-@option("--newest", is_flag=True, help="Print the id of the newest one, and nothing else.")
+@option("--newest", is_flag=True, help="Print the id of the newest one that can be restored, "
+        "and nothing else; exit code 4 if there is none.")  # fmt: skip
 @option("--max-age-hours", type=click.FloatRange(0), default=None, help="Fail if the newest backup is older.")
 @option("--html", type=click.Path(file_okay=False), default="", help="Write the catalog page into this folder.")
 @common

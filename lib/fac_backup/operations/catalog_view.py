@@ -16,7 +16,7 @@ from fac_backup.store.catalog import Entry
 from fac_backup.store.store import Store
 
 
-def of(store: Store, around: Surroundings, kind: str = "") -> SpaceView:
+def of(store: Store, around: Surroundings) -> SpaceView:
     """One space: backups newest first, warnings, rules. Two round trips for a hundred backups."""
     now = around.clock()
     with ThreadPoolExecutor(3) as pool:
@@ -35,12 +35,11 @@ def of(store: Store, around: Surroundings, kind: str = "") -> SpaceView:
     fresh = {
         name: notices.FRESH_SECONDS for name in around.matrix.kinds_of(space) if name == "daily" and around.has_matrix
     }
-    shown = tuple(row for row in rows if not kind or row.kind == kind)
     rules = tuple(
         (name, str(around.matrix.retention(space, name) or "all are kept")) for name in around.matrix.kinds_of(space)
     )
     worries = notices.notices(rows, now, fresh=fresh, unfinished_restore=unfinished, missing=missing)
-    return SpaceView(space, shown, worries, rules)
+    return SpaceView(space, rows, worries, rules)
 
 
 def plan(

@@ -45,12 +45,14 @@ def run(request: ListRequest, around: Surroundings) -> Result:
     store = opening.open_store(around, space)
     with ThreadPoolExecutor(3) as pool:  # two round trips in all, for a hundred backups
         checking, opening_it = pool.submit(store.bucket.check), pool.submit(store.open_for_reading)
-        looking = pool.submit(catalog_view.of, store, around, kind)
+        looking = pool.submit(catalog_view.of, store, around)
         checking.result()  # says best what is wrong with a bucket
         begun, view = opening_it.result(), looking.result()
-    if request.before is not None:
-        wanted = tuple(row for row in view.backups if row.created < request.before)
-        view = replace(view, backups=wanted)
+    there = len(view.backups)
+    before = request.before
+    wanted = (row for row in view.backups if kind in ("", row.kind) and (before is None or row.created < before))
+    view = replace(view, backups=tuple(wanted))
+    none_left = f"0 of {there:,} backups match" if there and not view.backups else ""
     catalog = CatalogView(around.clock(), (view,), restore_url=around.restore_url)
     if request.html:
         _write_page(Path(request.html), catalog, private_words(around.env))
@@ -63,7 +65,10 @@ def run(request: ListRequest, around: Surroundings) -> Result:
         "backups": [catalog_view.as_json(row) for row in view.backups],
         "warnings": [notice.text for notice in view.notices],
     }
-    outcome = Outcome("list", f"Backups of {space}", spaces=(view,), next_steps=() if begun else (NEVER,))
+    next_steps = () if begun else (NEVER,)
+    if none_left:
+        next_steps = (f"{none_left}: leave out --kind or --before to see the others.",)
+    outcome = Outcome("list", f"Backups of {space}", spaces=(view,), next_steps=next_steps)
     if max_age_hours is not None and (newest is None or newest.age_seconds > max_age_hours * 3600):
         error = FailedError(
             f"The newest {kind or ''} backup of {space} is older than {max_age_hours:g} hours".replace("  ", " ")
@@ -80,7 +85,8 @@ def run(request: ListRequest, around: Surroundings) -> Result:
         )  # fmt: skip
     if request.newest and newest is None:
         raise NoSuchBackupError(
-            f"There is no such backup of {space}", next_step=f"See `fac-backup list --space {space}`."
+            f"There is no such backup of {space}" + (f": {none_left}" if none_left else ""),
+            next_step=f"See `fac-backup list --space {space}`.",
         )
     return Result(outcome, data, printed=newest.id if request.newest and newest else "")
 

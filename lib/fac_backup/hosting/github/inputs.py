@@ -45,7 +45,7 @@ INPUTS: dict[str, Input] = {
         Input("level", "objects (every object is there and whole), restore (a rehearsal in a scratch database) or age (only: is the newest backup younger than `max-age-hours`, here 26 by default).", default="objects"),
         Input("live", "true: compare the live tables' rows with the backup's counts, instead of looking at the backup. Needs `database-url`.", default="false"),
         Input("report-issue", "true: open an issue when this check of this space fails, and close it when it passes again. Needs `issues: write`."),
-        Input("max-age-hours", "Fail if the newest backup of this kind is older than so many hours. Default: no limit."),
+        Input("max-age-hours", "Fail if the newest backup (in `list`: of the kind that is given) is older than so many hours. Default: no limit; in `verify` with `level: age` 26."),
         Input("html", "A folder into which the catalog is written as one page, index.html, to be kept as an artifact."),
         Input("authorized-at", "The output of the same name of the action `authorize`, where a job before this one asked it."),
         Input("ping-url", "A dead man's switch, from a secret: URL/start, then URL or URL/fail is requested (as healthchecks.io has it)."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from tests.support.faults import S3Front
 from tests.support.postgres import PostgresServer
 from tests.support.s3 import S3Server
 from tests.support.space import Space
@@ -207,12 +209,21 @@ def test_a_killed_backup_is_never_listed_and_costs_nothing_after_the_next_one(sp
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_sigterm_end_a_backup_with_one_line_and_no_backup(space: Space, number: signal.Signals) -> None:
-    process = space.start("backup", "--space", "dev", "--kind", "daily")
-    deadline = time.monotonic() + 60
-    while not space.stored("locks/") and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    storing = threading.Event()
+
+    def fault(method: str, path: str) -> str:
+        if method == "PUT" and "/objects/" in path:
+            storing.set()
+            time.sleep(1)  # so that it cannot be done before it hears of the signal
+        return ""
+
+    with S3Front(space.s3.port, fault=fault) as front:
+        process = space.start(
+            "backup", "--space", "dev", "--kind", "daily", env={"AWS_ENDPOINT_URL_S3": front.endpoint}
+        )
+        assert storing.wait(60)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 1, err
     assert f"Interrupted by {number.name}" in err.strip().splitlines()[-1]
     assert not space.stored("catalog/")

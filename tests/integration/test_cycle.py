@@ -321,6 +321,7 @@ def test_an_exclusive_lock_makes_a_backup_give_up_and_say_who_holds_it(space: Sp
         done = space.run("hold", "--space", "dev", "--backup-id", backup_id, env={"FAC_BACKUP_LOCK_WAIT": "1"})
         assert done.code == 6
         assert "somebody's purge" in done.last
+        assert "`fac-backup unlock` shows it; --owner breaks it." in done.last
     assert space.run("hold", "--space", "dev", "--backup-id", backup_id).code == 0
 
 

@@ -58,3 +58,19 @@ def test_a_backup_without_documents_warns_where_the_one_before_it_has_some(space
     )
     again = space.run("backup", "--space", "dev", env=none)
     assert "has no documents" not in again.out, "it was said, and seems to be meant"
+
+
+@pytest.mark.parametrize(
+    ("documents", "marked"),
+    [("uploads=s3://{}", "Database and documents (1 bucket) are marked"), ("none", "The database is marked")],
+)
+def test_adopt_says_in_words_what_it_has_marked(space: Space, documents: str, marked: str) -> None:
+    env = {"FAC_BACKUP_DOCUMENTS": documents.format(space.documents)}
+    assert f"{marked} as dev's" in space.run("adopt", "--space", "dev", env=env).out
+
+
+def test_an_export_counts_what_it_left_out_in_words(space: Space) -> None:
+    space.put("a-folder/", b"")
+    done = space.run("export", "--space", "dev", "--backup-id", space.backup(), "--to", "out", "--confirm", "dev")
+    assert done.code == 0, done.err
+    assert "1 document with keys that Django refuses was left out." in " ".join(done.out.split())

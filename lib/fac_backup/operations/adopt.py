@@ -18,9 +18,11 @@ def run(space: str, confirm: str, around: Surroundings) -> Result:
     markers.adopt(opened, around.run.actor, around.clock())
     opened.store.audit.record("adopt", "done", actor=around.run.actor, run=around.run.url)
     labels = [source.label for source in opened.sources]
+    buckets = plural(len(labels), "bucket")
+    marked = f"Database and documents ({buckets}) are" if labels else "The database is"
     outcome = Outcome(
         "adopt",
-        f"The database and {plural(len(labels), 'documents bucket')} are marked as {space}'s",
+        f"{marked} marked as {space}'s",
         facts=(Fact("space", space), Fact("documents", ", ".join(labels) or "none")),
         next_steps=("Back it up now: `fac-backup backup --space " + space + "`.",),
     )

@@ -33,7 +33,7 @@ from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.errors import FailedError, IntegrityError
 from fac_backup.plain.manifest import Documents, Manifest
-from fac_backup.plain.text import plural, size
+from fac_backup.plain.text import plural, size, verb
 from fac_backup.report.views import Fact, Outcome
 from fac_backup.store.store import Store
 
@@ -79,7 +79,8 @@ def run(request: ExportRequest, around: Surroundings) -> Result:
             tar = write_media_tar(_documents(part, store), compress=request.compress, on_unsafe=unsafe.append)
             written[name] = _write(folder / name, tar)
     store.audit.record("export", "done", actor=around.run.actor, run=around.run.url, facts={"backup_id": manifest.id})
-    warnings = (f"{plural(len(unsafe), 'document')} with keys that Django refuses were left out.",) if unsafe else ()
+    left_out = f"{plural(len(unsafe), 'document')} with keys that Django refuses {verb(len(unsafe), 'was', 'were')}"
+    warnings = (f"{left_out} left out.",) if unsafe else ()
     outcome = Outcome(
         "export", "The backup is written as archives of django-dbbackup", backup_id=manifest.id, warnings=warnings,
         facts=tuple(Fact(name, size(count), private=True) for name, count in written.items()),

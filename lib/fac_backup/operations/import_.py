@@ -21,7 +21,7 @@ from fac_backup.operations.result import Result
 from fac_backup.operations.surroundings import Surroundings
 from fac_backup.plain.backup_id import BackupId
 from fac_backup.plain.errors import UsageError
-from fac_backup.plain.text import plural
+from fac_backup.plain.text import plural, verb
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def run(request: ImportRequest, around: Surroundings) -> Result:
     result = views.backup_result(manifest, opened, around)
     warnings = result.outcome.warnings
     if left_out:
-        warnings += (f"{plural(left_out, 'statement')} about roles that this server lacks were left out.",)
+        statements = f"{plural(left_out, 'statement')} about roles that this server lacks"
+        warnings += (f"{statements} {verb(left_out, 'was', 'were')} left out.",)
     outcome = replace(
         result.outcome, operation="import", title=f"The archive is a backup of {space} now", warnings=warnings
     )

@@ -220,7 +220,7 @@ class Lease:
             if locks.ticks() >= deadline:
                 raise LockedError(
                     f"The {self.name} is locked by {one_line(holder.owner)} since {utc_text(holder.since)}",
-                    next_step="Run again when that has ended; `fac-backup unlock` shows it and removes the dead.",
+                    next_step="Run again when that has ended; `fac-backup unlock` shows it; --owner breaks it.",
                 )
             if not said:
                 _log.info("Waiting for %s, who holds the lock of the %s", one_line(holder.owner), self.name)

@@ -186,3 +186,22 @@ def test_what_a_database_says_itself_of_read_only_transactions_is_kept(pg18: Pos
     inplace.wipe(application)
     assert closed.own_value(application) == "off"
     pg18.execute("postgres", f'DROP DATABASE "{unique}" WITH (FORCE)')
+
+
+def test_a_role_that_owns_what_is_in_the_database_but_not_the_database_is_refused_before_it_is_wiped(
+    pg18: PostgresServer, s3: S3Server, tmp_path: Path, unique: str
+) -> None:
+    space = Space(pg18, s3, tmp_path, unique, createdb=False).fill(100, 3)
+    backup_id = space.backup()
+    before = space.state()
+    pg18.execute(
+        "postgres",
+        f'ALTER DATABASE "{unique}" OWNER TO super',
+        f'GRANT ALL ON DATABASE "{unique}" TO "{unique}_owner"',
+    )
+    pg18.execute(unique, f'ALTER SCHEMA public OWNER TO "{unique}_owner"')
+    done = space.restore(backup_id)
+    assert done.code == 1, done.err
+    assert "the database itself" in done.last
+    assert space.state() == before
+    space.close()

@@ -151,8 +151,18 @@ def _schemas(session: Connection) -> Sequence[Thing]:
 
 
 def obstacles(session: Connection) -> tuple[str, ...]:
-    """What this role may not drop, for people. A wipe is refused while there is any."""
-    return tuple(one_line(thing.shown, 140) for thing in things(session) if not thing.ours)
+    """What this role may not drop or set, for people. A restore in place is refused while there is any.
+
+    The database itself is among it: only its owner may close it for what others write, and give it what is restored.
+    """
+    with session.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_catalog.pg_has_role(current_user, datdba, 'USAGE') FROM pg_catalog.pg_database"
+            " WHERE datname = pg_catalog.current_database()"
+        )
+        row: Any = cursor.fetchone()
+    itself = () if row[0] else ("the database itself",)
+    return itself + tuple(one_line(thing.shown, 140) for thing in things(session) if not thing.ours)
 
 
 def wipe(database: Database) -> None:

@@ -132,7 +132,8 @@ def _carried_out(
     markers.require(target)
     prepared = prepare(target) if prepare is not None else Prepared()
     unfinished = _unfinished(target, request)
-    if unfinished is not None and restore_database.is_wiped(unfinished):
+    wiped = unfinished is not None and restore_database.is_wiped(unfinished)
+    if wiped:
         target.database.write_anyway()  # it is closed for all others
     chosen = restore_plan.choose(around, _what(request, unfinished, around), target)
     own = own_sql.of(request, chosen.manifest, around)
@@ -141,7 +142,8 @@ def _carried_out(
     if request.beside:
         with locked(target, around), _pinned(chosen, target, around):
             return restore_database.beside_only(request, chosen, target, around, own.before, began)
-    mode = restore_plan.mode_of(around, target)
+    # What was wiped in place is filled in place, whatever the role may do by now: no old database is there to serve.
+    mode = "in-place" if wiped else restore_plan.mode_of(around, target)
     changed = bool(own.before.digest)
     plan = restore_plan.check(chosen, target, around, mode, admission, changed=changed)
     plan = replace(plan, own_sql=own.facts())

@@ -183,8 +183,6 @@ class Beside:
     def takes_up(self, journal: dict[str, Any]) -> bool:
         """If the swap was done: the old database is kept under its name, and the one that serves says that it is this
         backup. The journal is not signed, and is believed no further than that."""
-        if journal.get("wiping") is True:  # in place, by a role that might not create databases then
-            closed.reopen(self._database, str(journal.get("read_only") or ""))
         new, kept = str(journal.get("new") or ""), str(journal.get("kept") or "")
         if not new or not kept or swap.state(self._database, new, kept) != "after":
             return False
@@ -242,7 +240,7 @@ class Beside:
         self._swapped = True
         self._seconds = done.seconds
         self._verify()
-        step("swapped", {"wiping": False})
+        step("swapped")
 
     def _verify(self) -> None:
         if not self._serves():
